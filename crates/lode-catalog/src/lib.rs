@@ -1,0 +1,22 @@
+//! What exists, and at which position: the metadata DB, and the epochs that move it.
+//!
+//! `Catalog` is opened once a process. `Catalog::begin` starts a `Draft` of a pipeline's next epoch, after rolling an
+//! unfinished one forward; `Draft::commit` takes it through seal, apply and publish.
+
+mod catalog;
+mod db;
+mod epoch;
+mod error;
+mod lock;
+mod quarantine;
+mod rebuild;
+
+pub use catalog::{
+    Catalog, FileRow, FileState, OpenOptions, Pipeline, PipelineKind, PipelineState, PipelineStatus, RelationEntry,
+    RunRow, TableEntry, ViewEntry,
+};
+pub use epoch::{CatalogChange, Counts, Draft, Published, Seal, SealContent};
+pub use error::CatalogError;
+pub use lock::DataLock;
+pub use quarantine::{QuarantineRows, RejectedRow, quarantine_schema};
+pub use rebuild::{RebuildReport, rebuild};

@@ -1,0 +1,18 @@
+//! How a table is read and written: open table formats on any store, one set of Parquet files.
+//!
+//! `Store` is the only way to bytes. `DeltaTable` opens a table folder, `Snapshot` is one committed state of it,
+//! `TableWriter` makes data files, `TableChange` is what a commit will do, and `apply` does it exactly once.
+
+mod change;
+mod definition;
+mod delta;
+mod error;
+mod file;
+mod store;
+
+pub use change::{Applied, Operation, TableChange, Txn, apply};
+pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
+pub use delta::{CommitSummary, DeltaTable, LogCommit, Snapshot};
+pub use error::LakeError;
+pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
+pub use store::{FaultPlan, FileSink, ObjectMeta, Put, Store, StorePath};

@@ -1,1 +1,60 @@
-fn main() {}
+//! Developer commands: `cargo xtask check` runs everything that must pass before a commit, apart from the tests.
+
+mod structure;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let outcome = match command.as_str() {
+        "check" => check(),
+        "structure" => root().and_then(|root| structure::check(&root)),
+        _ => {
+            say("usage: cargo xtask check | structure");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn root() -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest.parent().context("xtask lies in the workspace")?.to_owned())
+}
+
+fn check() -> Result<()> {
+    let root = root()?;
+    run(&root, "cargo", &["fmt", "--all", "--check"])?;
+    structure::check(&root)?;
+    run(
+        &root,
+        "cargo",
+        &["clippy", "--quiet", "--workspace", "--all-targets", "--profile", "ci", "--locked", "--", "-D", "warnings"],
+    )?;
+    say("check passed");
+    Ok(())
+}
+
+fn run(root: &Path, program: &str, arguments: &[&str]) -> Result<()> {
+    say(&format!("$ {program} {}", arguments.join(" ")));
+    let status =
+        Command::new(program).args(arguments).current_dir(root).status().with_context(|| program.to_owned())?;
+    if !status.success() {
+        bail!("`{program} {}` failed", arguments.join(" "));
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "a developer command speaks to a terminal")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

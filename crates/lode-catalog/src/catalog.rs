@@ -97,6 +97,9 @@ pub struct FileRow {
     pub rows_quarantined: u64,
     /// Why it was not landed, or what it was renamed from.
     pub note: Option<String>,
+    /// How its text records are written (JSON of the decoder), kept for files with rejects so that these can be read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

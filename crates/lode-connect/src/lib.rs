@@ -1,1 +1,3 @@
-//! connect
+//! How data enters and leaves: sources, file formats, ingest.
+
+pub mod decode;

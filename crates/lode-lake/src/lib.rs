@@ -12,7 +12,7 @@ mod store;
 
 pub use change::{Applied, Operation, TableChange, Txn, apply};
 pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
-pub use delta::{CommitSummary, DeltaTable, LogCommit, Snapshot};
+pub use delta::{CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
 pub use error::LakeError;
 pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
-pub use store::{FaultPlan, FileSink, ObjectMeta, Put, Store, StorePath};
+pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StorePath};

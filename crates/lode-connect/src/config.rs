@@ -203,7 +203,8 @@ impl ConfigFile<'_> {
         }
         let files = self.source(entry)?;
         self.refuse_unsupported_keys(entry)?;
-        let table: TableName = entry.table.value.parse().map_err(|problem: Problem| problem.at(self.place(&entry.table)))?;
+        let table: TableName =
+            entry.table.value.parse().map_err(|problem: Problem| problem.at(self.place(&entry.table)))?;
         if table.is_quarantine() {
             return Err(Problem::new(ErrorKind::Config, format!("\"{table}\" is the name of a quarantine table"))
                 .at(self.place(&entry.table))
@@ -220,17 +221,19 @@ impl ConfigFile<'_> {
             commit_interval: self.commit_interval(entry)?,
             poll_interval: self.poll_interval(entry)?,
             timezone: entry.timezone.as_ref().map(|zone| self.timezone(zone)).transpose()?,
-            on_malformed: self.choice(&entry.on_malformed, "on_malformed", OnMalformed::Quarantine, &[
-                ("quarantine", OnMalformed::Quarantine),
-                ("drop", OnMalformed::Drop),
-                ("fail", OnMalformed::Fail),
-            ])?,
+            on_malformed: self.choice(
+                &entry.on_malformed,
+                "on_malformed",
+                OnMalformed::Quarantine,
+                &[("quarantine", OnMalformed::Quarantine), ("drop", OnMalformed::Drop), ("fail", OnMalformed::Fail)],
+            )?,
             on_schema_change: self.on_schema_change(entry)?,
-            on_change: self.choice(&entry.on_change, "on_change", OnChange::Fail, &[
-                ("land", OnChange::Land),
-                ("fail", OnChange::Fail),
-                ("ignore", OnChange::Ignore),
-            ])?,
+            on_change: self.choice(
+                &entry.on_change,
+                "on_change",
+                OnChange::Fail,
+                &[("land", OnChange::Land), ("fail", OnChange::Fail), ("ignore", OnChange::Ignore)],
+            )?,
             max_reject_share: self.max_reject_share(entry)?,
         })
     }
@@ -249,7 +252,8 @@ impl ConfigFile<'_> {
             ("nifi", &entry.nifi),
             ("pubsub", &entry.pubsub),
         ];
-        let given: Vec<_> = others.iter().filter_map(|(kind, value)| value.as_ref().map(|value| (*kind, value))).collect();
+        let given: Vec<_> =
+            others.iter().filter_map(|(kind, value)| value.as_ref().map(|value| (*kind, value))).collect();
         match (&entry.files, given.as_slice()) {
             (Some(files), []) => self.file_source(files),
             (Some(_), [(kind, value), ..]) | (None, [_, (kind, value), ..]) => {
@@ -257,11 +261,12 @@ impl ConfigFile<'_> {
                     .at(self.place(value))
                     .fix(format!("keep one of them, and give `{kind}` an ingest of its own")))
             }
-            (None, [(kind, value)]) => {
-                Err(Problem::new(ErrorKind::Unsupported, format!("source \"{kind}\" of ingest \"{name}\" is not in this version"))
-                    .at(self.place(value))
-                    .fix("this version lands `files: {path, pattern}`; take the ingest out, or use a newer Lode"))
-            }
+            (None, [(kind, value)]) => Err(Problem::new(
+                ErrorKind::Unsupported,
+                format!("source \"{kind}\" of ingest \"{name}\" is not in this version"),
+            )
+            .at(self.place(value))
+            .fix("this version lands `files: {path, pattern}`; take the ingest out, or use a newer Lode")),
             (None, []) => Err(Problem::new(ErrorKind::Config, format!("ingest \"{name}\" has no source"))
                 .at(self.place(&entry.name))
                 .fix("add `files: {path: …, pattern: \"*.csv\"}`")),
@@ -292,17 +297,22 @@ impl ConfigFile<'_> {
         ];
         for (key, value) in keys {
             if let Some(value) = value {
-                return Err(Problem::new(ErrorKind::Unsupported, format!("key \"{key}\" has no meaning for a source of files"))
-                    .at(self.place(value))
-                    .fix(format!("take `{key}:` out")));
+                return Err(Problem::new(
+                    ErrorKind::Unsupported,
+                    format!("key \"{key}\" has no meaning for a source of files"),
+                )
+                .at(self.place(value))
+                .fix(format!("take `{key}:` out")));
             }
         }
         let Some(expose) = &entry.expose else { return Ok(()) };
         match expose.value.iter().find(|format| format.as_str() != "delta") {
             None => Ok(()),
-            Some(format) => Err(Problem::new(ErrorKind::Unsupported, format!("table format \"{format}\" is not in this version"))
-                .at(self.place(expose))
-                .fix("write `expose: [delta]`, or take the key out")),
+            Some(format) => {
+                Err(Problem::new(ErrorKind::Unsupported, format!("table format \"{format}\" is not in this version"))
+                    .at(self.place(expose))
+                    .fix("write `expose: [delta]`, or take the key out"))
+            }
         }
     }
 
@@ -321,9 +331,12 @@ impl ConfigFile<'_> {
                     .fix("take it out, or rename it in a model"));
             }
             if let Some(other) = seen.insert(name.to_lowercase(), name) {
-                return Err(Problem::new(ErrorKind::Config, format!("columns \"{other}\" and \"{name}\" differ by case alone"))
-                    .at(self.place(sql))
-                    .fix("rename one of them"));
+                return Err(Problem::new(
+                    ErrorKind::Config,
+                    format!("columns \"{other}\" and \"{name}\" differ by case alone"),
+                )
+                .at(self.place(sql))
+                .fix("rename one of them"));
             }
             let (sql_name, is_nullable) = split_not_null(&sql.value);
             let field = sql_type::field(name, sql_name).map_err(|problem| problem.at(self.place(sql)))?;
@@ -378,17 +391,24 @@ impl ConfigFile<'_> {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => "use a name of the IANA list, such as `Europe/Berlin` or `UTC`".to_owned(),
             };
-            Problem::new(ErrorKind::Config, format!("unknown time zone \"{}\"", zone.value)).at(self.place(zone)).fix(fix)
+            Problem::new(ErrorKind::Config, format!("unknown time zone \"{}\"", zone.value))
+                .at(self.place(zone))
+                .fix(fix)
         })
     }
 
     fn on_schema_change(&self, entry: &IngestConfig) -> Result<SchemaPolicy, Problem> {
-        let policy = self.choice(&entry.on_schema_change, "on_schema_change", SchemaPolicy::Ignore, &[
-            ("ignore", SchemaPolicy::Ignore),
-            ("fail", SchemaPolicy::Fail),
-            ("append_new_columns", SchemaPolicy::AppendNewColumns),
-            ("sync_all_columns", SchemaPolicy::SyncAllColumns),
-        ])?;
+        let policy = self.choice(
+            &entry.on_schema_change,
+            "on_schema_change",
+            SchemaPolicy::Ignore,
+            &[
+                ("ignore", SchemaPolicy::Ignore),
+                ("fail", SchemaPolicy::Fail),
+                ("append_new_columns", SchemaPolicy::AppendNewColumns),
+                ("sync_all_columns", SchemaPolicy::SyncAllColumns),
+            ],
+        )?;
         match (&entry.on_schema_change, policy) {
             (Some(value), SchemaPolicy::SyncAllColumns) => Err(Problem::new(
                 ErrorKind::Unsupported,

@@ -75,7 +75,12 @@ fn mistakes_show_what_where_and_fix() {
         ("    columns: {id: number}\n", "unknown type \"number\"", "lode.yml:5:19", "known types"),
         ("    columns: {_line: text}\n", "added by Lode", "lode.yml:5:22", "take it out"),
         ("    columns: {}\n", "`columns` is empty", "lode.yml:5:14", "inferred"),
-        ("    watermark: {delay: 5s}\n", "has no meaning for a source of files", "lode.yml:5:16", "take `watermark:` out"),
+        (
+            "    watermark: {delay: 5s}\n",
+            "has no meaning for a source of files",
+            "lode.yml:5:16",
+            "take `watermark:` out",
+        ),
         ("    expose: [delta, iceberg]\n", "\"iceberg\" is not in this version", "lode.yml:5:13", "expose: [delta]"),
         ("    mqtt: {topic: x}\n", "more than one source", "lode.yml:5:11", "keep one"),
         ("    on_schema_change: sync_all_columns\n", "would drop columns", "lode.yml:5:23", "append_new_columns"),

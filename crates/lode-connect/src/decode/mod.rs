@@ -8,7 +8,7 @@ mod options;
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
+use arrow::array::{BinaryViewArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub struct DecodePlan {
     /// Zone of times that carry none.
     pub timezone: Option<Tz>,
     pub is_inferred: bool,
+    /// Ask for `Decoded::raw`: a contract may still reject rows that were decoded.
+    pub keep_raw: bool,
 }
 
 /// Rows of one block of a file.
@@ -43,6 +45,16 @@ pub struct Decoded {
     pub rejects: Vec<Reject>,
     /// Bytes of decompressed text that these rows and rejects came from.
     pub bytes: u64,
+    /// With `DecodePlan::keep_raw`: the records behind the rows of `batch`.
+    pub raw: Option<RawRows>,
+}
+
+/// The records behind the rows of one batch, in the same order. Those of binary formats are JSON objects, one a row.
+#[derive(Debug, Clone)]
+pub struct RawRows {
+    pub bytes: BinaryViewArray,
+    /// Byte offset of each record in the decompressed file; row number from 0 for binary formats.
+    pub offsets: Vec<u64>,
 }
 
 /// A record that could not become a row.

@@ -7,15 +7,18 @@ mod catalog;
 mod db;
 mod epoch;
 mod error;
+mod layout;
 mod lock;
+mod owner;
 mod quarantine;
 mod rebuild;
+mod snapshots;
 
 pub use catalog::{
-    Catalog, FileRow, FileState, OpenOptions, Pipeline, PipelineKind, PipelineState, PipelineStatus, RelationEntry,
+    ArrowHook, Catalog, FileRow, FileState, OpenOptions, Pipeline, PipelineKind, PipelineState, PipelineStatus, RelationEntry,
     RunRow, TableEntry, ViewEntry,
 };
-pub use epoch::{CatalogChange, Counts, Draft, Published, Seal, SealContent};
+pub use epoch::{CatalogChange, Counts, Draft, FAIL_POINTS, Published, Seal, SealContent};
 pub use error::CatalogError;
 pub use lock::DataLock;
 pub use quarantine::{QuarantineRows, RejectedRow, quarantine_schema};

@@ -1,0 +1,150 @@
+//! Applied -> Published: readers see the epoch, and the source may be told.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lode_core::{Epoch, PipelineId, SnapshotId, TableName};
+use lode_lake::{DeltaTable, LogCommit, Txn};
+
+use super::apply::Applied;
+use super::seal::{Sealed, may_heal};
+use super::{Published, Seal, claim_keys};
+use crate::{Catalog, CatalogError, Pipeline, RelationEntry};
+
+/// The version of a table that readers may see: the last one before the first commit of an epoch that is not published.
+/// `from` is a version that readers may see for sure. Commits of others than our pipelines count as published.
+pub(crate) fn cut(commits: &[LogCommit], from: SnapshotId, published: &HashMap<PipelineId, Epoch>) -> SnapshotId {
+    let hidden = |txn: &Txn| {
+        txn.app_id.parse().ok().and_then(|id: PipelineId| published.get(&id)).is_some_and(|e| txn.version > e.0)
+    };
+    commits.iter().take_while(|commit| !commit.txns.iter().any(hidden)).last().map_or(from, |commit| commit.version)
+}
+
+impl Catalog {
+    /// Takes a sealed epoch to its end. Errors: `Blocked`, `Unfinished`, `Fenced`.
+    pub(crate) async fn finish(&self, pipeline: &Pipeline, sealed: Sealed) -> Result<Published, CatalogError> {
+        let (id, epoch, keys) = (pipeline.id, sealed.seal.epoch, claim_keys(&sealed.seal.content));
+        match self.apply_and_publish(sealed).await {
+            Ok(published) => {
+                self.claims.mark_finished(id);
+                Ok(published)
+            }
+            Err(CatalogError::Fenced) => Err(CatalogError::Fenced),
+            Err(error) if may_heal(&error) => {
+                self.claims.mark_unfinished(id, keys);
+                Err(CatalogError::Unfinished { pipeline: pipeline.name.clone(), epoch, source: error.into() })
+            }
+            Err(error) => {
+                self.claims.mark_unfinished(id, keys);
+                let reason = error.to_string();
+                tracing::warn!(pipeline = %pipeline.name, epoch = epoch.0, reason, "pipeline blocked");
+                self.db().block(id, Epoch(epoch.0 - 1), self.fence(), &reason).await?;
+                Err(CatalogError::Blocked { pipeline: pipeline.name.clone(), epoch, reason })
+            }
+        }
+    }
+
+    async fn apply_and_publish(&self, sealed: Sealed) -> Result<Published, CatalogError> {
+        let applied = sealed.apply(self).await?;
+        applied.publish(self).await
+    }
+
+    /// What readers see now of the tables that an epoch changes, by location; `NONE` for those that it makes.
+    async fn readable(&self, seal: &Seal) -> Result<BTreeMap<String, SnapshotId>, CatalogError> {
+        let names: Vec<TableName> = seal.content.tables.iter().map(|change| change.table.clone()).collect();
+        let mut versions: BTreeMap<_, _> =
+            seal.content.tables.iter().map(|change| (change.location.clone(), change.base)).collect();
+        for relation in self.db().relations_named(&names).await? {
+            if let RelationEntry::Table(table) = relation
+                && let Some(version) = versions.get_mut(&table.location)
+            {
+                *version = table.published;
+            }
+        }
+        Ok(versions)
+    }
+
+    /// The versions that readers may see of the tables at `locations`, each with one that they see already.
+    async fn cuts(
+        &self,
+        locations: BTreeMap<String, SnapshotId>,
+        published: &HashMap<PipelineId, Epoch>,
+    ) -> Result<BTreeMap<String, SnapshotId>, CatalogError> {
+        let mut versions = BTreeMap::new();
+        for (location, from) in locations {
+            let commits = DeltaTable::new(self.store(), &location).commits_after(from).await?;
+            versions.insert(location, cut(&commits, from, published));
+        }
+        Ok(versions)
+    }
+
+    /// Picks up foreign and maintenance commits of the given tables.
+    /// Costs one look at the store a table when there is nothing new. Returns whether a version was raised.
+    pub(crate) async fn refresh(&self, relations: &[RelationEntry]) -> Result<bool, CatalogError> {
+        let mut raised = Vec::new();
+        let mut published = None;
+        for relation in relations {
+            let RelationEntry::Table(table) = relation else { continue };
+            let commits = DeltaTable::new(self.store(), &table.location).commits_after(table.published).await?;
+            if commits.is_empty() {
+                continue;
+            }
+            let epochs = match &published {
+                Some(epochs) => epochs,
+                // After the logs: an epoch that was published meanwhile must not count as hidden for longer than it is.
+                None => published.insert(self.db().published_epochs().await?),
+            };
+            let version = cut(&commits, table.published, epochs);
+            if version > table.published {
+                raised.push((table.location.clone(), version));
+            }
+        }
+        if raised.is_empty() {
+            return Ok(false);
+        }
+        self.db().raise_published(&raised).await?;
+        Ok(true)
+    }
+}
+
+impl Applied {
+    /// Moves all tables of the epoch, its ledger rows, sums and position in one DB transaction; then reads back from the DB
+    /// what the source may be told.
+    async fn publish(self, catalog: &Catalog) -> Result<Published, CatalogError> {
+        let seal = &self.seal;
+        catalog.check_fence().await?;
+        let mut epochs = catalog.db().published_epochs().await?;
+        let known = epochs.entry(seal.pipeline).or_insert(Epoch::ZERO);
+        *known = (*known).max(seal.epoch);
+        let versions = catalog.cuts(catalog.readable(seal).await?, &epochs).await?;
+        for (location, applied) in &self.versions {
+            if versions.get(location).is_some_and(|version| version < applied) {
+                tracing::debug!(location = %location, epoch = seal.epoch.0, "table waits for an epoch of another pipeline");
+            }
+        }
+        catalog.arrow("epoch.publish.before").await?;
+        if catalog.db().publish(seal, catalog.fence(), &versions).await? {
+            tracing::debug!(pipeline = %seal.pipeline, epoch = seal.epoch.0, "epoch published");
+        } else {
+            catalog.check_fence().await?;
+        }
+        catalog.arrow("epoch.publish.after").await?;
+        catalog.acknowledge(seal).await
+    }
+}
+
+impl Catalog {
+    /// What the source may be told stands in the DB, not in memory: a process that was overtaken holds old positions.
+    async fn acknowledge(&self, seal: &Seal) -> Result<Published, CatalogError> {
+        self.arrow("epoch.ack.before").await?;
+        let (_, position) = self.db().position(seal.pipeline).await?;
+        let names: Vec<TableName> = seal.content.tables.iter().map(|change| change.table.clone()).collect();
+        let tables = self.db().relations_named(&names).await?.into_iter().filter_map(|relation| match relation {
+            RelationEntry::Table(table) => Some((table.name, table.published)),
+            RelationEntry::View(_) => None,
+        });
+        let published =
+            Published { epoch: seal.epoch, tables: tables.collect(), counts: seal.content.counts, position };
+        self.arrow("epoch.ack.after").await?;
+        Ok(published)
+    }
+}

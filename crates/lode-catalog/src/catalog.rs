@@ -257,7 +257,8 @@ impl Catalog {
     /// Registers a Delta table that another tool wrote in the lake folder at `location`.
     /// Errors: `Relation` when there is no table or the name is taken.
     pub async fn register(self: &Arc<Self>, name: &TableName, location: &str) -> Result<TableEntry, CatalogError> {
-        let refuse = |reason: String, fix: &str| CatalogError::Relation { name: name.to_string(), reason, fix: fix.into() };
+        let refuse =
+            |reason: String, fix: &str| CatalogError::Relation { name: name.to_string(), reason, fix: fix.into() };
         match self.relation(name).await? {
             Some(RelationEntry::Table(table)) if table.location == location => return Ok(table),
             Some(_) => return Err(refuse("exists already".into(), "choose another name, or drop that one first")),

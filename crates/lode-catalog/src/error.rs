@@ -94,7 +94,9 @@ impl Explain for CatalogError {
         Some(match self {
             Self::Lake(error) => return error.remedy(),
             Self::Db { .. } => "check that the data folder can be written, then run the command again".into(),
-            Self::Folder { .. } => "check that the data folder can be read and written, then run the command again".into(),
+            Self::Folder { .. } => {
+                "check that the data folder can be read and written, then run the command again".into()
+            }
             Self::BadSeal { .. } => "restore that file from a backup of the lake".into(),
             Self::Damaged { .. } | Self::Lost { .. } => {
                 "run `lode doctor --rebuild`: tables, positions and ledger come back from the lake".into()

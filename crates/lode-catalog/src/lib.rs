@@ -15,8 +15,8 @@ mod rebuild;
 mod snapshots;
 
 pub use catalog::{
-    ArrowHook, Catalog, FileRow, FileState, OpenOptions, Pipeline, PipelineKind, PipelineState, PipelineStatus, RelationEntry,
-    RunRow, TableEntry, ViewEntry,
+    ArrowHook, Catalog, FileRow, FileState, OpenOptions, Pipeline, PipelineKind, PipelineState, PipelineStatus,
+    RelationEntry, RunRow, TableEntry, ViewEntry,
 };
 pub use epoch::{CatalogChange, Counts, Draft, FAIL_POINTS, Published, Seal, SealContent};
 pub use error::CatalogError;

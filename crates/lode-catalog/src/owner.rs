@@ -128,9 +128,7 @@ pub(crate) async fn write_owner(store: &Store, owner: &Owner) -> Result<(), Cata
 
 pub(crate) async fn has_seals(store: &Store) -> Result<bool, CatalogError> {
     let files = store.list(&layout::pipelines(), None).await?;
-    Ok(files
-        .iter()
-        .any(|meta| matches!(layout::read_pipeline_file(&meta.location), Some((_, PipelineFile::Seal(_))))))
+    Ok(files.iter().any(|meta| matches!(layout::read_pipeline_file(&meta.location), Some((_, PipelineFile::Seal(_))))))
 }
 
 pub(crate) fn new_id() -> String {

@@ -134,11 +134,7 @@ async fn needed_seal(store: &Store, id: PipelineId, epoch: Epoch) -> Result<Seal
 }
 
 /// Of two pipelines of one name, a crash between descriptor and DB made one; it has no seals.
-async fn add_pipelines(
-    store: &Store,
-    db: &MetaDb,
-    newest: &BTreeMap<PipelineId, Epoch>,
-) -> Result<(), CatalogError> {
+async fn add_pipelines(store: &Store, db: &MetaDb, newest: &BTreeMap<PipelineId, Epoch>) -> Result<(), CatalogError> {
     let mut ids: Vec<_> = newest.iter().collect();
     ids.sort_by_key(|(id, epoch)| (std::cmp::Reverse(**epoch), **id));
     for (id, _) in ids {

@@ -29,7 +29,7 @@ fn state_of(text: &str) -> Option<FileState> {
 impl MetaDb {
     pub(crate) async fn files(&self, pipeline: PipelineId) -> Result<Vec<FileRow>, CatalogError> {
         let rows = sqlx::query(
-            "SELECT path, hash, size_bytes, modified_ms, state, row_count, rows_quarantined, note FROM files \
+            "SELECT path, hash, size_bytes, modified_ms, state, row_count, rows_quarantined, note, dialect FROM files \
              WHERE pipeline = $1 ORDER BY path",
         )
         .bind(pipeline.to_string())
@@ -53,6 +53,7 @@ impl MetaDb {
             rows: count(5)?,
             rows_quarantined: count(6)?,
             note: self.get(row, 7)?,
+            dialect: self.get(row, 8)?,
         })
     }
 

@@ -174,10 +174,7 @@ impl MetaDb {
     /// Writes a consistent copy, which must not exist yet, while others go on.
     pub(crate) async fn copy_to(&self, target: &Path) -> Result<(), CatalogError> {
         let statement = format!("VACUUM INTO '{}'", target.display().to_string().replace('\'', "''"));
-        sqlx::query(AssertSqlSafe(statement))
-            .execute(&self.pool)
-            .await
-            .map_err(|error| self.failed("copy", error))?;
+        sqlx::query(AssertSqlSafe(statement)).execute(&self.pool).await.map_err(|error| self.failed("copy", error))?;
         Ok(())
     }
 

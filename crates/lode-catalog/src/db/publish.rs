@@ -9,7 +9,7 @@ use lode_core::{Fence, PipelineId, SnapshotId, TableName};
 use super::{MetaDb, WriteTx, ledger};
 use crate::{CatalogChange, CatalogError, FileRow, Seal};
 
-/// Rows of one INSERT: 9 columns each, and SQLite takes 32,766 parameters.
+/// Rows of one INSERT: 10 columns each, and SQLite takes 32,766 parameters.
 const ROWS_PER_INSERT: usize = 1_000;
 
 impl MetaDb {
@@ -163,7 +163,8 @@ async fn write_files(
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     for rows in rows.chunks(ROWS_PER_INSERT) {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO files (pipeline, path, hash, size_bytes, modified_ms, state, row_count, rows_quarantined, note) ",
+            "INSERT INTO files (pipeline, path, hash, size_bytes, modified_ms, state, row_count, rows_quarantined, note, \
+             dialect) ",
         );
         query.push_values(rows, |mut row, file| {
             row.push_bind(pipeline.to_string())
@@ -174,12 +175,13 @@ async fn write_files(
                 .push_bind(ledger::state_text(file.state))
                 .push_bind(number(file.rows))
                 .push_bind(number(file.rows_quarantined))
-                .push_bind(file.note.as_deref());
+                .push_bind(file.note.as_deref())
+                .push_bind(file.dialect.as_deref());
         });
         query.push(
             " ON CONFLICT (pipeline, path) DO UPDATE SET hash = excluded.hash, size_bytes = excluded.size_bytes, \
              modified_ms = excluded.modified_ms, state = excluded.state, row_count = excluded.row_count, \
-             rows_quarantined = excluded.rows_quarantined, note = excluded.note",
+             rows_quarantined = excluded.rows_quarantined, note = excluded.note, dialect = excluded.dialect",
         );
         query.build().persistent(false).execute(&mut *connection).await?;
     }

@@ -9,7 +9,8 @@ use super::MetaDb;
 use super::publish::put_table;
 use crate::{CatalogError, RelationEntry, TableEntry, ViewEntry};
 
-const COLUMNS: &str = "SELECT name, kind, table_id, location, pipeline, published, view_sql, schema_json FROM relations";
+const COLUMNS: &str =
+    "SELECT name, kind, table_id, location, pipeline, published, view_sql, schema_json FROM relations";
 /// SQLite takes 32,766 parameters in a statement.
 const NAMES_MAX: usize = 10_000;
 

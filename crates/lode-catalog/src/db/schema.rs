@@ -46,6 +46,7 @@ CREATE TABLE files (
     row_count BIGINT NOT NULL,
     rows_quarantined BIGINT NOT NULL,
     note TEXT,
+    dialect TEXT,
     PRIMARY KEY (pipeline, path)
 );
 CREATE TABLE runs (

@@ -35,8 +35,7 @@ impl Draft {
     }
 
     async fn check_base(&self, table: &DeltaTable, change: &TableChange) -> Result<(), CatalogError> {
-        let conflict =
-            |reason: &str| CatalogError::Conflict { table: change.table.clone(), reason: reason.to_owned() };
+        let conflict = |reason: &str| CatalogError::Conflict { table: change.table.clone(), reason: reason.to_owned() };
         match self.catalog.db().relation(&change.table).await? {
             Some(RelationEntry::Table(entry)) if entry.location == change.location => {}
             _ => return Err(conflict("was dropped or replaced while it was written")),
@@ -67,7 +66,8 @@ impl Draft {
             lode_version: env!("CARGO_PKG_VERSION").to_owned(),
             content,
         };
-        let bytes = serde_json::to_vec(&seal).map_err(|error| Problem::internal("a seal did not encode").cause(error))?;
+        let bytes =
+            serde_json::to_vec(&seal).map_err(|error| Problem::internal("a seal did not encode").cause(error))?;
         catalog.check_fence().await?;
         match put(catalog, &seal, Bytes::from(bytes)).await {
             Ok(Put::Created) => return Ok(Sealed { seal }),

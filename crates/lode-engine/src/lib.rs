@@ -1,1 +1,18 @@
-//! engine
+//! How one SQL statement is answered: planning over pinned snapshots, execution, expectations, writes.
+//!
+//! `Engine` implements `lode_core::Warehouse` over a catalog; nothing of the planner's crate crosses this door.
+
+mod cpu;
+mod engine;
+mod expect;
+mod functions;
+mod parse;
+mod plan;
+mod problem;
+mod session;
+mod statement;
+mod tables;
+mod write;
+
+pub use engine::Engine;
+pub use session::EngineOptions;

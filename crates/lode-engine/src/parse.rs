@@ -1,0 +1,22 @@
+//! SQL text to statements, one dialect for all doors.
+
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+
+use lode_core::Problem;
+
+use crate::problem;
+
+/// Nested expressions and subqueries beyond this are refused rather than risk the stack.
+const RECURSION_LIMIT: usize = 128;
+
+/// Parses statements separated by `;`. Errors: `Syntax` with the place in `sql`.
+pub(crate) fn statements(sql: &str, origin: &str) -> Result<Vec<Statement>, Problem> {
+    DFParserBuilder::new(sql)
+        .with_dialect(&PostgreSqlDialect {})
+        .with_recursion_limit(RECURSION_LIMIT)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map(Vec::from)
+        .map_err(|error| problem::explain(error, sql, origin))
+}

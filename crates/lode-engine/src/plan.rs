@@ -1,0 +1,175 @@
+//! A SELECT as an optimised plan over pinned snapshots, and its rows.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use datafusion::sql::parser::Statement;
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+
+use lode_core::{BatchStream, Input, Prepared, Problem, SqlSession};
+
+use crate::engine::Inner;
+use crate::problem::{self, Source};
+use crate::tables::resolve;
+
+/// Batches between the pool's thread and the reader; a full channel makes the statement wait.
+const BATCHES_AHEAD: usize = 2;
+
+/// What `Prepared::plan` holds.
+pub(crate) struct Planned {
+    pub(crate) state: SessionState,
+    pub(crate) logical: LogicalPlan,
+    pub(crate) session: SqlSession,
+}
+
+impl Planned {
+    pub(crate) fn of(prepared: &Prepared) -> Result<Arc<Self>, Problem> {
+        let plan: Arc<dyn Any + Send + Sync> = Arc::clone(&prepared.plan);
+        plan.downcast().map_err(|_| Problem::internal("the statement was prepared by another engine"))
+    }
+
+    /// Makes a fresh physical plan: streams of a plan can be run once.
+    pub(crate) async fn physical(&self, sql: &str) -> Result<Arc<dyn ExecutionPlan>, Problem> {
+        let planner = self.state.query_planner();
+        planner
+            .create_physical_plan(&self.logical, &self.state)
+            .await
+            .map_err(|error| problem::explain(error, sql, &self.session.origin))
+    }
+}
+
+impl Inner {
+    /// Plans a statement that yields rows.
+    pub(crate) async fn plan(
+        self: &Arc<Self>,
+        statement: Statement,
+        sql: &str,
+        session: &SqlSession,
+    ) -> Result<Prepared, Problem> {
+        let resolved = resolve::resolve(&self.catalog, &statement, session).await?;
+        let inner = Arc::clone(self);
+        let (sql_text, session_copy) = (sql.to_owned(), session.clone());
+        let planned = self.cpu.run(async move {
+            let pins = resolved.pin(&inner.sessions, &session_copy).await?;
+            let state = inner.sessions.state(&session_copy, &pins);
+            let logical = state.statement_to_plan(statement).await;
+            let optimised = logical.and_then(|plan| {
+                let is_volatile = is_volatile(&plan)?;
+                Ok((state.optimize(&plan)?, is_volatile))
+            });
+            Ok((pins, state, optimised, sql_text, session_copy))
+        });
+        let (pins, state, optimised, sql, session) = planned.await?;
+        let (logical, is_volatile) = match optimised {
+            Ok(plan) => plan,
+            Err(error) => return Err(self.explain(error, &sql, &session).await),
+        };
+        let schema = plain_schema(logical.schema().as_arrow());
+        let inputs = pins.inputs().into_iter().map(|(table, snapshot)| Input { table, snapshot }).collect();
+        let fingerprint = fingerprint(&logical, &schema);
+        let plan = Arc::new(Planned { state, logical, session });
+        Ok(Prepared { sql, schema, inputs, fingerprint, is_volatile, plan })
+    }
+
+    /// A planning error with the names that could have been meant.
+    pub(crate) async fn explain(
+        &self,
+        error: datafusion::error::DataFusionError,
+        sql: &str,
+        session: &SqlSession,
+    ) -> Problem {
+        let relations = self.catalog.relations().await.unwrap_or_default();
+        let tables: Vec<String> = relations.iter().map(|entry| crate::engine::entry_name(entry).to_string()).collect();
+        let base = self.sessions.base();
+        let mut functions: Vec<String> = base.scalar_functions().keys().cloned().collect();
+        functions.extend(base.aggregate_functions().keys().cloned());
+        functions.extend(base.window_functions().keys().cloned());
+        functions.sort_unstable();
+        problem::explain_in(error, &Source { sql, origin: &session.origin, tables: &tables, functions: &functions })
+    }
+
+    /// The rows of a prepared statement, pumped from the pool. Dropping the stream stops the statement.
+    pub(crate) async fn run(&self, prepared: &Prepared) -> Result<BatchStream, Problem> {
+        let planned = Planned::of(prepared)?;
+        let sql = prepared.sql.clone();
+        let stream = self.cpu.run(async move {
+            let physical = planned.physical(&sql).await?;
+            let stream = execute_stream(physical, planned.state.task_ctx());
+            stream
+                .map(|stream| (stream, planned.session.origin.clone(), sql.clone()))
+                .map_err(|error| problem::explain(error, &sql, &planned.session.origin))
+        });
+        let (stream, origin, sql) = stream.await?;
+        let schema = Arc::clone(&prepared.schema);
+        Ok(self.pump(stream, schema, sql, origin))
+    }
+
+    fn pump(&self, mut rows: SendableRecordBatchStream, schema: SchemaRef, sql: String, origin: String) -> BatchStream {
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        let work = self.cpu.spawn(async move {
+            while let Some(batch) = rows.next().await {
+                let batch = batch.map_err(|error| problem::explain(error, &sql, &origin)).and_then(|batch| {
+                    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                    RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &options)
+                        .map_err(|error| problem::arrow(&error))
+                });
+                let is_last = batch.is_err();
+                if sender.send(batch).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        let stream = stream::unfold((receiver, Some(work)), |(mut receiver, mut work)| async move {
+            match receiver.recv().await {
+                Some(batch) => Some((batch, (receiver, work))),
+                // The sender went away: the rows ended, or the work panicked.
+                None => match work.take()?.join().await {
+                    Ok(()) => None,
+                    Err(problem) => Some((Err(problem), (receiver, None))),
+                },
+            }
+        });
+        stream.boxed()
+    }
+}
+
+/// The result's columns by their own names, all nullable: a result promises no more than its rows.
+fn plain_schema(schema: &Schema) -> SchemaRef {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| Field::new(field.name(), field.data_type().clone(), true).with_metadata(field.metadata().clone()));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// BLAKE3 of the optimised plan and its schema; snapshots do not stand in either.
+fn fingerprint(plan: &LogicalPlan, schema: &Schema) -> String {
+    let text = format!("lode-plan-1\n{}\n{schema:?}", plan.display_indent());
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// Whether the plan calls a function that may answer differently next time.
+fn is_volatile(plan: &LogicalPlan) -> datafusion::error::Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                let is_steady = match part {
+                    Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+                    Expr::AggregateFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+                    _ => true,
+                };
+                found |= !is_steady;
+                Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
+        })
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,255 @@
+//! From the names in a statement to pinned providers: catalog first, then planning of views.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::view::ViewTable;
+use datafusion::common::TableReference;
+use datafusion::execution::session_state::SessionState;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, TableFactor, UnaryOperator, Value, Visit, Visitor,
+};
+use futures::future::BoxFuture;
+
+use lode_catalog::{Catalog, RelationEntry, TableEntry, ViewEntry};
+use lode_core::{ErrorKind, Place, Problem, SqlSession, TableName};
+use lode_lake::Snapshot;
+
+use super::{LakeTable, Pins, view_schema};
+use crate::session::{DATABASE, Sessions};
+use crate::{parse, problem, statement};
+
+/// Views may stand on views this deep.
+const VIEW_DEPTH: usize = 64;
+/// A set of tables that keeps changing while it is read is read this often.
+const READS: usize = 16;
+
+/// Everything that the names of one statement stand for, read from the catalog at one moment.
+#[derive(Default)]
+pub(crate) struct Resolved {
+    tables: HashMap<TableName, (TableEntry, Arc<Snapshot>)>,
+    views: HashMap<TableName, (ViewEntry, Statement)>,
+    calls: Vec<(String, Arc<dyn TableProvider>)>,
+}
+
+/// Looks up every relation that `statement` needs, views' own ones included.
+pub(crate) async fn resolve(
+    catalog: &Arc<Catalog>,
+    statement: &Statement,
+    session: &SqlSession,
+) -> Result<Resolved, Problem> {
+    let roots = names_in(statement, &session.default_schema)?;
+    let mut resolved = Resolved::default();
+    for _ in 0..READS {
+        let entries = closure(catalog, &roots).await?;
+        // Versions only grow: two equal reads of all of them had a common moment between.
+        let is_stable = entries.len() <= 1 || still_the_same(catalog, &entries).await?;
+        if !is_stable {
+            continue;
+        }
+        for (name, entry) in entries {
+            match entry {
+                RelationEntry::Table(entry) => {
+                    let snapshot = catalog.snapshot(&entry, None).await?;
+                    resolved.tables.insert(name, (entry, snapshot));
+                }
+                RelationEntry::View(entry) => {
+                    let statement = view_statement(&entry)?;
+                    resolved.views.insert(name, (entry, statement));
+                }
+            }
+        }
+        for call in calls_in(statement) {
+            let provider = statement::table_function(catalog, &call.name, &call.arguments, session).await?;
+            resolved.calls.push((call.key(), provider));
+        }
+        return Ok(resolved);
+    }
+    Err(Problem::new(ErrorKind::Conflict, "the tables of the statement kept changing while they were read")
+        .fix("run the statement again"))
+}
+
+/// The relations of `roots` and of the views among them.
+pub(crate) async fn closure(
+    catalog: &Arc<Catalog>,
+    roots: &BTreeSet<TableName>,
+) -> Result<BTreeMap<TableName, RelationEntry>, Problem> {
+    let mut entries = BTreeMap::new();
+    let mut open: Vec<TableName> = roots.iter().cloned().collect();
+    while let Some(name) = open.pop() {
+        if entries.contains_key(&name) {
+            continue;
+        }
+        // A name that is no relation may be a CTE or a table function; the planner says so if it is neither.
+        let Some(entry) = catalog.relation(&name).await? else { continue };
+        if let RelationEntry::View(view) = &entry {
+            let inner = view_statement(view)?;
+            open.extend(names_in(&inner, &view_schema::default_schema(view))?);
+        }
+        entries.insert(name, entry);
+    }
+    Ok(entries)
+}
+
+async fn still_the_same(catalog: &Arc<Catalog>, entries: &BTreeMap<TableName, RelationEntry>) -> Result<bool, Problem> {
+    for (name, entry) in entries {
+        if catalog.relation(name).await?.as_ref() != Some(entry) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn view_statement(view: &ViewEntry) -> Result<Statement, Problem> {
+    let origin = format!("view {}", view.name);
+    let mut statements = parse::statements(&view.sql, &origin)?;
+    match (statements.pop(), statements.is_empty()) {
+        (Some(statement), true) => Ok(statement),
+        _ => Err(Problem::new(ErrorKind::Corrupt, format!("view \"{}\" is not one statement", view.name))
+            .fix("define the view again")),
+    }
+}
+
+/// Names of relations in a statement, without CTEs.
+pub(crate) fn names_in(statement: &Statement, default_schema: &str) -> Result<BTreeSet<TableName>, Problem> {
+    let (references, _) = resolve_table_references(statement, true).map_err(problem::running)?;
+    Ok(references.into_iter().filter_map(|reference| name_of(&reference, default_schema)).collect())
+}
+
+/// A reference as a relation of this lake; `None` for another database.
+pub(crate) fn name_of(reference: &TableReference, default_schema: &str) -> Option<TableName> {
+    if reference.catalog().is_some_and(|catalog| catalog != DATABASE) {
+        return None;
+    }
+    Some(TableName::new(reference.schema().unwrap_or(default_schema), reference.table()))
+}
+
+impl Resolved {
+    /// Makes providers of everything; views are planned here, inner ones first.
+    pub(crate) async fn pin(self, sessions: &Sessions, session: &SqlSession) -> Result<Pins, Problem> {
+        let pins = Pins::default();
+        for (name, (entry, snapshot)) in &self.tables {
+            pins.note_input(name.clone(), snapshot.version);
+            let table = LakeTable::new(&entry.location, Arc::clone(snapshot)).map_err(problem::running)?;
+            pins.insert(name.clone(), Arc::new(table));
+        }
+        for (key, provider) in &self.calls {
+            pins.insert_call(key.clone(), Arc::clone(provider));
+        }
+        for name in self.views.keys() {
+            self.pin_view(name, &pins, sessions, session, &mut Vec::new()).await?;
+        }
+        Ok(pins)
+    }
+
+    fn pin_view<'a>(
+        &'a self,
+        name: &'a TableName,
+        pins: &'a Pins,
+        sessions: &'a Sessions,
+        session: &'a SqlSession,
+        above: &'a mut Vec<TableName>,
+    ) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(async move {
+            let Some((view, statement)) = self.views.get(name) else { return Ok(()) };
+            if pins.contains(name) {
+                return Ok(());
+            }
+            if above.contains(name) || above.len() >= VIEW_DEPTH {
+                let path: Vec<String> = above.iter().chain([name]).map(ToString::to_string).collect();
+                return Err(Problem::new(ErrorKind::Undefined, format!("view \"{name}\" stands on itself"))
+                    .cause(path.join(" -> "))
+                    .at(Place::of(format!("view {name}")))
+                    .fix("define one of these views again without the others"));
+            }
+            above.push(name.clone());
+            let schema = view_schema::default_schema(view);
+            for inner in names_in(statement, &schema)? {
+                self.pin_view(&inner, pins, sessions, session, above).await?;
+            }
+            above.pop();
+            let inner_session = SqlSession { default_schema: schema, ..session.clone() };
+            let state = sessions.state(&inner_session, pins);
+            let plan = plan_view(&state, view, statement).await?;
+            pins.insert(name.clone(), Arc::new(ViewTable::new(plan, Some(view.sql.clone()))));
+            Ok(())
+        })
+    }
+}
+
+async fn plan_view(
+    state: &SessionState,
+    view: &ViewEntry,
+    statement: &Statement,
+) -> Result<datafusion::logical_expr::LogicalPlan, Problem> {
+    let origin = format!("view {}", view.name);
+    state.statement_to_plan(statement.clone()).await.map_err(|error| {
+        problem::explain(error, &view.sql, &origin).context(format!("view \"{}\" no longer works", view.name))
+    })
+}
+
+/// A call of a table function of ours, with literal arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Call {
+    pub(crate) name: String,
+    pub(crate) arguments: Vec<String>,
+}
+
+impl Call {
+    pub(crate) fn key(&self) -> String {
+        format!("{}({})", self.name, self.arguments.join(","))
+    }
+}
+
+/// Calls of table functions of ours in a statement.
+fn calls_in(statement: &Statement) -> Vec<Call> {
+    struct Calls(Vec<Call>);
+    impl Visitor for Calls {
+        type Break = ();
+
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Table { name, args: Some(arguments), .. } = factor {
+                let name = name.to_string().to_lowercase();
+                if statement::TABLE_FUNCTIONS.contains(&name.as_str()) {
+                    let arguments: Option<Vec<String>> = arguments.args.iter().map(literal).collect();
+                    if let Some(arguments) = arguments {
+                        self.0.push(Call { name, arguments });
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut calls = Calls(Vec::new());
+    let mut statement = statement;
+    while let Statement::Explain(explain) = statement {
+        statement = &explain.statement;
+    }
+    if let Statement::Statement(inner) = statement {
+        let _ = inner.visit(&mut calls);
+    }
+    calls.0
+}
+
+fn literal(argument: &FunctionArg) -> Option<String> {
+    let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument else { return None };
+    literal_text(expr)
+}
+
+fn literal_text(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text.clone()),
+            Value::Number(number, _) => Some(number.to_string()),
+            _ => None,
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => Some(format!("-{}", literal_text(expr)?)),
+        Expr::Cast { expr, .. } => literal_text(expr),
+        Expr::TypedString(typed) => literal_text(&Expr::Value(typed.value.clone())),
+        _ => None,
+    }
+}

@@ -1,0 +1,260 @@
+//! Rows by key: new rows win, the last row of a key wins, and only files that hold a touched key are written anew.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, Rows as KeyRows, SortField};
+use datafusion::catalog::TableProvider;
+use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
+use futures::{TryStreamExt, future};
+
+use lode_core::{ErrorKind, Problem, SqlSession, nearest};
+use lode_lake::{DataFile, LiveFile};
+
+use super::Rows;
+use super::conform::conform;
+use super::lane::{Lane, LaneEnd, Shared};
+use super::spool::Spool;
+use super::target::Target;
+use crate::engine::Inner;
+use crate::problem;
+use crate::tables::{LakeTable, Pins};
+
+/// The newest position of each key among the incoming rows. A key with a NULL in it equals no other, as in SQL.
+pub(crate) struct Keys {
+    columns: Vec<String>,
+    converter: RowConverter,
+    newest: HashMap<Box<[u8]>, u64>,
+    next: u64,
+}
+
+/// Old files that were written anew.
+#[derive(Default)]
+pub(crate) struct Moved {
+    pub(crate) files: Vec<DataFile>,
+    pub(crate) removed: Vec<String>,
+}
+
+impl Keys {
+    fn new(columns: &[String], schema: &SchemaRef) -> Result<Self, Problem> {
+        let fields: Result<Vec<SortField>, Problem> = columns
+            .iter()
+            .map(|name| {
+                let field = schema.field_with_name(name).map_err(|_| {
+                    let names = schema.fields().iter().map(|field| field.name().as_str());
+                    let problem =
+                        Problem::new(ErrorKind::Undefined, format!("the key column \"{name}\" is not in the rows"));
+                    match nearest(name, names) {
+                        Some(near) => problem.fix(format!("did you mean \"{near}\"?")),
+                        None => problem.fix("select it in the model, or change `unique_key`"),
+                    }
+                })?;
+                Ok(SortField::new(field.data_type().clone()))
+            })
+            .collect();
+        let converter = RowConverter::new(fields?).map_err(|error| problem::arrow(&error))?;
+        Ok(Self { columns: columns.to_vec(), converter, newest: HashMap::new(), next: 0 })
+    }
+
+    fn columns_of(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, Problem> {
+        let column = |name: &String| {
+            batch.column_by_name(name).cloned().ok_or_else(|| Problem::internal(format!("key \"{name}\" went missing")))
+        };
+        self.columns.iter().map(column).collect()
+    }
+
+    fn rows_of(&self, columns: &[ArrayRef]) -> Result<KeyRows, Problem> {
+        self.converter.convert_columns(columns).map_err(|error| problem::arrow(&error))
+    }
+
+    /// Takes note of rows in the order of their arrival.
+    fn note(&mut self, batch: &RecordBatch) -> Result<(), Problem> {
+        let columns = self.columns_of(batch)?;
+        let rows = self.rows_of(&columns)?;
+        for (at, row) in rows.iter().enumerate() {
+            if !has_null(&columns, at) {
+                self.newest.insert(Box::from(row.as_ref()), self.next);
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Which rows of the replay, counted from `first`, are the last of their key.
+    fn last_of_key(&self, batch: &RecordBatch, first: u64) -> Result<BooleanArray, Problem> {
+        let columns = self.columns_of(batch)?;
+        let rows = self.rows_of(&columns)?;
+        let is_last = |(at, row): (usize, arrow::row::Row<'_>)| {
+            has_null(&columns, at) || self.newest.get(row.as_ref()) == Some(&(first + at as u64))
+        };
+        Ok(rows.iter().enumerate().map(|pair| Some(is_last(pair))).collect())
+    }
+
+    /// Which old rows have a key that no new row has.
+    fn untouched(&self, batch: &RecordBatch) -> Result<BooleanArray, Problem> {
+        let columns = self.columns_of(batch)?;
+        let rows = self.rows_of(&columns)?;
+        let stays =
+            |(at, row): (usize, arrow::row::Row<'_>)| has_null(&columns, at) || !self.newest.contains_key(row.as_ref());
+        Ok(rows.iter().enumerate().map(|pair| Some(stays(pair))).collect())
+    }
+}
+
+fn has_null(columns: &[ArrayRef], at: usize) -> bool {
+    columns.iter().any(|column| column.is_null(at))
+}
+
+impl Inner {
+    /// Merges rows into the target. The keys of the incoming rows are held in memory; the rows are not.
+    pub(super) async fn merge(
+        self: &Arc<Self>,
+        rows: Rows,
+        shared: &Arc<Shared>,
+        target: &Target,
+        columns: &[String],
+    ) -> Result<LaneEnd, Problem> {
+        let mut keys = Keys::new(columns, &shared.definition.schema)?;
+        if columns.is_empty() {
+            return Err(Problem::new(ErrorKind::Config, "a merge needs a key").fix("set `unique_key`"));
+        }
+        let mut stream = self.one_stream(rows).await?;
+        let (inner, lane_shared) = (Arc::clone(self), Arc::clone(shared));
+        let (keys, end) = self
+            .cpu
+            .run(async move {
+                let mut lane = Lane::new(Arc::clone(&lane_shared));
+                let mut spool = Spool::new(&inner.options.temp_dir);
+                while let Some(batch) = stream.try_next().await? {
+                    let batch = lane.accept(&batch)?;
+                    keys.note(&batch)?;
+                    spool.push(batch)?;
+                }
+                let mut first = 0;
+                for batch in spool.replay()? {
+                    let batch = batch?;
+                    let last = keys.last_of_key(&batch, first)?;
+                    first += batch.num_rows() as u64;
+                    let kept = filter_record_batch(&batch, &last).map_err(|error| problem::arrow(&error))?;
+                    lane.supersede((batch.num_rows() - kept.num_rows()) as u64);
+                    lane.put(&kept)?;
+                }
+                Ok((keys, lane.finish()?))
+            })
+            .await?;
+        let mut end = LaneEnd::sum(shared, [end]);
+        let moved = self.survivors(target, shared, Some(Arc::new(keys))).await?;
+        end.files.extend(moved.files);
+        end.removed = moved.removed;
+        Ok(end)
+    }
+
+    /// Writes the old rows anew that stay: of all files when the definition changes, else of those with a touched key.
+    pub(super) async fn survivors(
+        &self,
+        target: &Target,
+        shared: &Arc<Shared>,
+        keys: Option<Arc<Keys>>,
+    ) -> Result<Moved, Problem> {
+        let Some(old) = &target.old else { return Ok(Moved::default()) };
+        if keys.as_ref().is_some_and(|keys| keys.newest.is_empty()) && !target.rewrite {
+            return Ok(Moved::default());
+        }
+        let mut work = Vec::new();
+        for chunk in split(&old.files, self.options.partitions) {
+            let table = Old { location: target.location.clone(), snapshot: Arc::clone(old) };
+            let (shared, keys, must_rewrite) = (Arc::clone(shared), keys.clone(), target.rewrite);
+            let state = self.sessions.state(&SqlSession::new(self.catalog.now()), &Pins::default());
+            work.push(self.cpu.spawn(async move {
+                let mut writer = None;
+                let mut removed = Vec::new();
+                for file in chunk {
+                    if !must_rewrite {
+                        let Some(keys) = &keys else { continue };
+                        if !table.holds_a_key(&state, &file, keys).await? {
+                            continue;
+                        }
+                    }
+                    let mut rows = table.rows(&state, &file, None).await?;
+                    while let Some(batch) = rows.try_next().await.map_err(problem::running)? {
+                        let batch = match &keys {
+                            None => batch,
+                            Some(keys) => {
+                                let stays = keys.untouched(&batch)?;
+                                filter_record_batch(&batch, &stays).map_err(|error| problem::arrow(&error))?
+                            }
+                        };
+                        if batch.num_rows() > 0 {
+                            let batch = conform(&batch, &shared.definition.schema)?;
+                            writer.get_or_insert_with(|| shared.writer()).write(&batch)?;
+                        }
+                    }
+                    removed.push(file.file.path.clone());
+                }
+                let files = writer.map_or_else(|| Ok(Vec::new()), lode_lake::TableWriter::finish)?;
+                Ok::<_, Problem>(Moved { files, removed })
+            }));
+        }
+        let parts = future::try_join_all(work.into_iter().map(|part| async move { part.join().await? })).await?;
+        Ok(parts.into_iter().fold(Moved::default(), |mut sum, part| {
+            sum.files.extend(part.files);
+            sum.removed.extend(part.removed);
+            sum
+        }))
+    }
+}
+
+/// Files dealt out over `lanes`, large ones first so that no lane gets all of them.
+fn split(files: &[LiveFile], lanes: usize) -> Vec<Vec<LiveFile>> {
+    let mut files = files.to_vec();
+    files.sort_by_key(|live| std::cmp::Reverse(live.file.size_bytes));
+    let mut dealt = vec![Vec::new(); lanes.max(1).min(files.len())];
+    let lanes = dealt.len();
+    for (at, file) in files.into_iter().enumerate() {
+        if let Some(lane) = dealt.get_mut(at % lanes.max(1)) {
+            lane.push(file);
+        }
+    }
+    dealt
+}
+
+/// The table before the merge, read file by file.
+struct Old {
+    location: String,
+    snapshot: Arc<lode_lake::Snapshot>,
+}
+
+impl Old {
+    async fn rows(
+        &self,
+        state: &datafusion::execution::session_state::SessionState,
+        file: &LiveFile,
+        projection: Option<&Vec<usize>>,
+    ) -> Result<SendableRecordBatchStream, Problem> {
+        let mut snapshot = self.snapshot.as_ref().clone();
+        snapshot.files = Arc::new(vec![file.clone()]);
+        let table = LakeTable::new(&self.location, Arc::new(snapshot)).map_err(problem::running)?;
+        let plan = table.scan(state, projection, &[], None).await.map_err(problem::running)?;
+        execute_stream(plan, state.task_ctx()).map_err(problem::running)
+    }
+
+    /// Reads the key columns of a file until a touched key is met.
+    async fn holds_a_key(
+        &self,
+        state: &datafusion::execution::session_state::SessionState,
+        file: &LiveFile,
+        keys: &Keys,
+    ) -> Result<bool, Problem> {
+        let places: Vec<usize> =
+            keys.columns.iter().filter_map(|name| self.snapshot.schema().index_of(name).ok()).collect();
+        let mut rows = self.rows(state, file, Some(&places)).await?;
+        while let Some(batch) = rows.try_next().await.map_err(problem::running)? {
+            if keys.untouched(&batch)?.false_count() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,166 @@
+//! `lode doctor`: what is wrong, where, and how to mend it. Each check stands alone, so that one fault does not hide another.
+
+use lode_catalog::{Catalog, PipelineState};
+use lode_core::Problem;
+
+use super::status;
+use crate::app::{App, House, prepare_data_dir};
+use crate::args::DoctorArgs;
+use crate::output::Output;
+use crate::progress::count;
+use crate::render::{Format, Sheet, Type};
+
+struct Report {
+    sheet: Sheet,
+    findings: usize,
+    format: Format,
+    problems: Vec<Problem>,
+}
+
+impl Report {
+    fn ok(&mut self, check: &str, detail: impl Into<String>) {
+        self.sheet.push([check.into(), "ok".into(), detail.into().into(), None::<String>.into()]);
+    }
+
+    fn finding(&mut self, check: &str, problem: Problem) {
+        self.findings += 1;
+        let mut detail = problem.what().to_owned();
+        for cause in problem.causes() {
+            detail.push_str(": ");
+            detail.push_str(cause);
+        }
+        self.sheet.push([check.into(), "finding".into(), detail.into(), problem.remedy().map(str::to_owned).into()]);
+        self.problems.push(problem);
+    }
+
+    fn check<T>(&mut self, check: &str, result: Result<T, Problem>, detail: impl FnOnce(&T) -> String) -> Option<T> {
+        match result {
+            Ok(value) => {
+                let detail = detail(&value);
+                self.ok(check, detail);
+                Some(value)
+            }
+            Err(problem) => {
+                self.finding(check, problem);
+                None
+            }
+        }
+    }
+
+    fn close(self, out: &Output) -> Result<u8, Problem> {
+        self.sheet.print(self.format, out)?;
+        for problem in &self.problems {
+            out.problem(problem);
+        }
+        Ok(u8::from(self.findings > 0))
+    }
+}
+
+pub(crate) async fn run(args: &DoctorArgs, app: &App, out: &mut Output) -> Result<u8, Problem> {
+    let columns = [("check", Type::Text), ("result", Type::Text), ("detail", Type::Text), ("fix", Type::Text)];
+    let mut report = Report { sheet: Sheet::new(&columns), findings: 0, format: args.format.format, problems: Vec::new() };
+    let dir = app.settings.data_dir.display().to_string();
+    report.check("data folder", writable(app), |()| format!("{dir} can be written"));
+    report.check("lake", app.store().map(drop), |()| app.settings.lake_dir.display().to_string());
+    if args.rebuild {
+        let rebuilt = rebuild(args, app).await;
+        let rebuilt = report.check("rebuild", rebuilt, |done| {
+            format!(
+                "{} tables, {} views, {} pipelines, {} files; {} epochs rolled forward",
+                done.tables, done.views, done.pipelines, done.files, done.rolled_forward
+            )
+        });
+        if rebuilt.is_none() {
+            return report.close(out);
+        }
+    }
+    let Some(house) = report.check("metadata DB and owner", app.open(args.adopt).await.cloned(), |_| "open".to_owned()) else {
+        return report.close(out);
+    };
+    pipelines(&house.catalog, &mut report).await;
+    tables(&house, app, &mut report).await;
+    report.close(out)
+}
+
+async fn rebuild(args: &DoctorArgs, app: &App) -> Result<lode_catalog::RebuildReport, Problem> {
+    let options = lode_catalog::OpenOptions { adopt: args.adopt, clock: std::sync::Arc::new(lode_core::SystemClock) };
+    Ok(lode_catalog::rebuild(&app.store()?, &app.settings.data_dir, &options).await?)
+}
+
+/// Writes, syncs and removes a file.
+fn writable(app: &App) -> Result<(), Problem> {
+    prepare_data_dir(&app.settings)?;
+    let path = app.settings.data_dir.join("run").join(format!("doctor-{}", std::process::id()));
+    let result = std::fs::write(&path, b"x").and_then(|()| std::fs::File::open(&path)?.sync_all());
+    let _ = std::fs::remove_file(&path);
+    result.map_err(|error| {
+        Problem::new(lode_core::ErrorKind::Denied, "the data folder cannot be written")
+            .cause(error)
+            .at(lode_core::Place::of(app.settings.data_dir.display().to_string()))
+            .fix("give this user the right to write there, and check that the disk has space")
+    })
+}
+
+async fn pipelines(catalog: &Catalog, report: &mut Report) {
+    let pipelines = match catalog.pipelines().await {
+        Ok(pipelines) => pipelines,
+        Err(error) => return report.finding("pipelines", error.into()),
+    };
+    let mut is_well = true;
+    for status in &pipelines {
+        if status.state == PipelineState::Blocked {
+            is_well = false;
+            let name = &status.pipeline.name;
+            let mut problem = Problem::new(lode_core::ErrorKind::Blocked, format!("pipeline \"{name}\" is blocked"))
+                .fix(format!("remove the cause, then run `lode pipeline resume {name}`"));
+            if let Some(error) = &status.error {
+                problem = problem.cause(error);
+            }
+            report.finding("pipelines", problem);
+        }
+    }
+    if is_well {
+        report.ok("pipelines", format!("{} finished every epoch", count(pipelines.len() as u64)));
+    }
+}
+
+/// Reads every row of every table once.
+async fn tables(house: &House, app: &App, report: &mut Report) {
+    let tables = match status::tables(&house.catalog).await {
+        Ok(tables) => tables,
+        Err(problem) => return report.finding("tables", problem),
+    };
+    let (mut is_well, mut rows) = (true, 0);
+    for table in &tables {
+        match read(house, app, table).await {
+            Ok(number) => rows += number,
+            Err(problem) => {
+                is_well = false;
+                report.finding("tables", problem.context(format!("table \"{}\" cannot be read", table.name)));
+            }
+        }
+    }
+    if is_well {
+        report.ok("tables", format!("{} read, {} rows", count(tables.len() as u64), count(rows)));
+    }
+}
+
+async fn read(house: &House, app: &App, table: &status::TableStatus) -> Result<u64, Problem> {
+    use futures::TryStreamExt;
+    let part = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let sql = format!("select * from {}.{}", part(&table.name.schema), part(&table.name.name));
+    let prepared = house.warehouse.prepare(&sql, &app.session().await?).await?;
+    let mut batches = house.warehouse.run(&prepared).await?;
+    let mut rows = 0;
+    while let Some(batch) = batches.try_next().await? {
+        rows += batch.num_rows() as u64;
+    }
+    match table.rows {
+        Some(wanted) if wanted != rows => Err(Problem::new(
+            lode_core::ErrorKind::Corrupt,
+            format!("it has {} rows, its log says {}", count(rows), count(wanted)),
+        )
+        .fix("restore the files from a backup, or rebuild the table")),
+        _ => Ok(rows),
+    }
+}

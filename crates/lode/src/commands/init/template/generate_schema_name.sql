@@ -1,0 +1,4 @@
+{# `+schema: gold` gives `gold.x`, not `public_gold.x`. #}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ custom_schema_name | trim if custom_schema_name else target.schema }}
+{%- endmacro %}

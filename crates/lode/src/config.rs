@@ -113,8 +113,13 @@ impl Settings {
             set("table", ingest.table.to_string());
         }
         let serve = file.serve.unwrap_or_default();
-        let doors =
-            [("pg", serve.pg), ("http", serve.http), ("kafka", serve.kafka), ("mqtt", serve.mqtt), ("flight", serve.flight)];
+        let doors = [
+            ("pg", serve.pg),
+            ("http", serve.http),
+            ("kafka", serve.kafka),
+            ("mqtt", serve.mqtt),
+            ("flight", serve.flight),
+        ];
         let mut unserved_doors = Vec::new();
         for (name, address) in doors {
             if let Some(address) = address {
@@ -131,8 +136,12 @@ impl Settings {
     pub(crate) fn unknown_variables(around: &Surroundings) -> Vec<String> {
         // Doors come with their addresses; tests set the rest.
         let later = ["LODE_FAIL_POINT", "LODE_FAULT", "LODE_USER", "LODE_PASSWORD", "LODE_TOKEN"];
-        let is_known =
-            |name: &str| VARIABLES.contains(&name) || later.contains(&name) || name.ends_with("_ADDR") || name.starts_with("LODE_TEST_");
+        let is_known = |name: &str| {
+            VARIABLES.contains(&name)
+                || later.contains(&name)
+                || name.ends_with("_ADDR")
+                || name.starts_with("LODE_TEST_")
+        };
         around.env.keys().filter(|name| !is_known(name)).cloned().collect()
     }
 }
@@ -142,9 +151,12 @@ fn find_project(around: &Surroundings, list: &mut Vec<Setting>) -> Result<PathBu
         Some(dir) => {
             let dir = around.cwd.join(dir);
             if !dir.is_dir() {
-                return Err(Problem::new(ErrorKind::Usage, format!("project folder \"{}\" does not exist", dir.display()))
-                    .at(Place::of("--project-dir"))
-                    .fix("give an existing folder, or make one with `lode init DIR`"));
+                return Err(Problem::new(
+                    ErrorKind::Usage,
+                    format!("project folder \"{}\" does not exist", dir.display()),
+                )
+                .at(Place::of("--project-dir"))
+                .fix("give an existing folder, or make one with `lode init DIR`"));
             }
             (dir, "--project-dir".to_owned())
         }
@@ -204,9 +216,12 @@ fn lake_dir(
             "oci" => "OCI Object Storage",
             _ => "that storage",
         };
-        return Err(Problem::new(ErrorKind::Unsupported, format!("a lake on {name} (\"{scheme}://\") is not in this version"))
-            .at(place)
-            .fix("write the path of a local folder, or take `lake:` out"));
+        return Err(Problem::new(
+            ErrorKind::Unsupported,
+            format!("a lake on {name} (\"{scheme}://\") is not in this version"),
+        )
+        .at(place)
+        .fix("write the path of a local folder, or take `lake:` out"));
     }
     if path.trim().is_empty() {
         return Err(Problem::new(ErrorKind::Config, "the path of the lake is empty")

@@ -20,13 +20,15 @@ pub(crate) enum Held {
 pub(crate) fn forward_or_lock(cli: &Cli, app: &App, out: &Output) -> Result<Held, Problem> {
     let started = Instant::now();
     let socket = app.socket_path();
-    let can_forward = !matches!(&cli.command, Command::Up(_)) && !matches!(&cli.command, Command::Doctor(args) if args.rebuild);
+    let can_forward =
+        !matches!(&cli.command, Command::Up(_)) && !matches!(&cli.command, Command::Doctor(args) if args.rebuild);
     let mut pause = Duration::from_millis(5);
     let mut told = None;
     loop {
         if can_forward {
             if let Some(stream) = client::connect(&socket) {
-                let argv: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+                let argv: Vec<String> =
+                    std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
                 match client::forward(stream, &argv, &app.around, app.piped_in.clone(), out)? {
                     Forwarded::Done(code) => return Ok(Held::Forwarded(code)),
                     Forwarded::NotStarted => {}

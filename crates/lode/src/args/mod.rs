@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use project::{BuildArgs, CompileArgs, LsArgs, Selection, SeedArgs, ShowArgs, TestArgs};
+pub(crate) use project::{BuildArgs, CompileArgs, LsArgs, SeedArgs, Selection, ShowArgs, TestArgs};
 
 use crate::render::Format;
 
@@ -70,7 +70,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  lode demo")]
     Demo(DemoArgs),
     /// Serve the project: watch its sources and answer other commands
-    #[command(after_help = "Example:\n  lode up\n\nCtrl-C ends it: the step at hand is finished or dropped, nothing is lost.")]
+    #[command(
+        after_help = "Example:\n  lode up\n\nCtrl-C ends it: the step at hand is finished or dropped, nothing is lost."
+    )]
     Up(UpArgs),
     /// Land what is there now, once, and say what became of each row
     #[command(after_help = "Examples:\n  lode ingest\n  lode ingest telemetry stations")]
@@ -94,7 +96,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  lode ls\n  lode ls --select tag:daily --format json")]
     Ls(LsArgs),
     /// The first rows of a model, without building it
-    #[command(after_help = "Examples:\n  lode show --select gold.trips --limit 20\n  lode show --inline \"select * from {{ ref('trips') }}\"")]
+    #[command(
+        after_help = "Examples:\n  lode show --select gold.trips --limit 20\n  lode show --inline \"select * from {{ ref('trips') }}\""
+    )]
     Show(ShowArgs),
     /// One SQL statement
     #[command(
@@ -114,7 +118,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  lode status --format json")]
     Status(StatusArgs),
     /// Find what is wrong; exit 1 on a finding
-    #[command(after_help = "Examples:\n  lode doctor\n  lode doctor --rebuild      make the metadata DB again from the lake")]
+    #[command(
+        after_help = "Examples:\n  lode doctor\n  lode doctor --rebuild      make the metadata DB again from the lake"
+    )]
     Doctor(DoctorArgs),
     /// The settings in force
     #[command(subcommand, after_help = "Example:\n  lode config show --origin")]

@@ -63,7 +63,13 @@ pub(crate) async fn seed(args: &SeedArgs, app: &App, out: &mut Output) -> Result
 }
 
 pub(crate) async fn compile(args: &CompileArgs, app: &App, out: &mut Output) -> Result<u8, Problem> {
-    let run = Run { command: Command::Compile, selection: &args.selection, full_refresh: false, threads: None, fail_fast: false };
+    let run = Run {
+        command: Command::Compile,
+        selection: &args.selection,
+        full_refresh: false,
+        threads: None,
+        fail_fast: false,
+    };
     execute(&run, app, out).await
 }
 
@@ -141,7 +147,12 @@ pub(crate) async fn show(args: &ShowArgs, app: &App, out: &mut Output) -> Result
     Ok(0)
 }
 
-fn overrides(selection: &Selection, full_refresh: bool, threads: Option<usize>, app: &App) -> Result<Overrides, Problem> {
+fn overrides(
+    selection: &Selection,
+    full_refresh: bool,
+    threads: Option<usize>,
+    app: &App,
+) -> Result<Overrides, Problem> {
     let mut overrides = Overrides::new(chrono::Utc::now());
     if let Some(text) = &selection.vars {
         overrides.vars = lode_core::config::parse(text, "--vars")?;

@@ -58,7 +58,8 @@ impl Report {
 
 pub(crate) async fn run(args: &DoctorArgs, app: &App, out: &mut Output) -> Result<u8, Problem> {
     let columns = [("check", Type::Text), ("result", Type::Text), ("detail", Type::Text), ("fix", Type::Text)];
-    let mut report = Report { sheet: Sheet::new(&columns), findings: 0, format: args.format.format, problems: Vec::new() };
+    let mut report =
+        Report { sheet: Sheet::new(&columns), findings: 0, format: args.format.format, problems: Vec::new() };
     let dir = app.settings.data_dir.display().to_string();
     report.check("data folder", writable(app), |()| format!("{dir} can be written"));
     report.check("lake", app.store().map(drop), |()| app.settings.lake_dir.display().to_string());
@@ -74,7 +75,8 @@ pub(crate) async fn run(args: &DoctorArgs, app: &App, out: &mut Output) -> Resul
             return report.close(out);
         }
     }
-    let Some(house) = report.check("metadata DB and owner", app.open(args.adopt).await.cloned(), |_| "open".to_owned()) else {
+    let Some(house) = report.check("metadata DB and owner", app.open(args.adopt).await.cloned(), |_| "open".to_owned())
+    else {
         return report.close(out);
     };
     pipelines(&house.catalog, &mut report).await;

@@ -20,7 +20,9 @@ pub(crate) async fn run(command: &QuarantineCommand, app: &App, out: &mut Output
         QuarantineCommand::Show { table, rule, limit, format } => {
             show(table, rule.as_deref(), *limit, format.format, app, out).await?;
         }
-        QuarantineCommand::Replay { table, rule, dry_run } => replay(table, rule.as_deref(), *dry_run, app, out).await?,
+        QuarantineCommand::Replay { table, rule, dry_run } => {
+            replay(table, rule.as_deref(), *dry_run, app, out).await?
+        }
     }
     Ok(0)
 }
@@ -64,7 +66,10 @@ async fn show(
 ) -> Result<(), Problem> {
     let quarantine = quarantine_of(table, app).await?;
     let filter = filter(rule)?;
-    let sql = format!("select * from {}{filter} order by _quarantined_at, _file, _line, _id limit {limit}", quoted(&quarantine));
+    let sql = format!(
+        "select * from {}{filter} order by _quarantined_at, _file, _line, _id limit {limit}",
+        quoted(&quarantine)
+    );
     let (schema, rows) = query(&sql, app).await?;
     let shown = readable_schema(&schema);
     let rows = rows.map(|batch| batch.and_then(|batch| readable(&batch))).boxed();

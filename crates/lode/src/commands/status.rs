@@ -112,7 +112,11 @@ fn source(status: &PipelineStatus, files: &[FileRow], tables: &[TableStatus]) ->
     }
     let wanted = counts.rows_landed + counts.rows_replayed;
     if rows_in_table.is_some_and(|rows| rows < wanted) {
-        findings.push(format!("the table should hold {} rows and holds {}", count(wanted), count(rows_in_table.unwrap_or(0))));
+        findings.push(format!(
+            "the table should hold {} rows and holds {}",
+            count(wanted),
+            count(rows_in_table.unwrap_or(0))
+        ));
     }
     let wanted = counts.rows_quarantined.saturating_sub(counts.rows_replayed);
     if rows_in_quarantine.is_some_and(|rows| rows != wanted) {
@@ -150,14 +154,21 @@ pub(super) async fn tables(catalog: &Catalog) -> Result<Vec<TableStatus>, Proble
     let mut tables = Vec::new();
     for relation in catalog.relations().await? {
         tables.push(match relation {
-            RelationEntry::View(view) => {
-                TableStatus { name: view.name, kind: "view", rows: None, bytes: None, files: None, version: None, entry: None }
-            }
+            RelationEntry::View(view) => TableStatus {
+                name: view.name,
+                kind: "view",
+                rows: None,
+                bytes: None,
+                files: None,
+                version: None,
+                entry: None,
+            },
             RelationEntry::Table(entry) => {
                 let snapshot = catalog.snapshot(&entry, None).await?;
-                let rows = snapshot.files.iter().map(|live| {
-                    live.file.stats.as_ref().filter(|_| !live.has_deletes).map(|stats| stats.num_records)
-                });
+                let rows = snapshot
+                    .files
+                    .iter()
+                    .map(|live| live.file.stats.as_ref().filter(|_| !live.has_deletes).map(|stats| stats.num_records));
                 TableStatus {
                     name: entry.name.clone(),
                     kind: "table",
@@ -191,7 +202,8 @@ fn print(status: &Status, out: &Output) -> Result<(), Problem> {
     }
     out.line("")?;
     out.line(paint.bold("Tables"))?;
-    let writers: BTreeMap<_, _> = status.pipelines.iter().map(|status| (status.pipeline.id, &status.pipeline)).collect();
+    let writers: BTreeMap<_, _> =
+        status.pipelines.iter().map(|status| (status.pipeline.id, &status.pipeline)).collect();
     let mut sheet = Sheet::new(&[
         ("table", Type::Text),
         ("kind", Type::Text),
@@ -217,11 +229,20 @@ fn print(status: &Status, out: &Output) -> Result<(), Problem> {
     if !status.runs.is_empty() {
         out.line("")?;
         out.line(paint.bold("Last runs"))?;
-        let mut sheet =
-            Sheet::new(&[("started_at", Type::Time), ("command", Type::Text), ("status", Type::Text), ("seconds", Type::Float)]);
+        let mut sheet = Sheet::new(&[
+            ("started_at", Type::Time),
+            ("command", Type::Text),
+            ("status", Type::Text),
+            ("seconds", Type::Float),
+        ]);
         for run in &status.runs {
             let seconds = run.finished_at.map(|end| (end - run.started_at).num_milliseconds() as f64 / 1e3);
-            sheet.push([run.started_at.into(), run.command.as_str().into(), run.status.as_str().into(), seconds.into()]);
+            sheet.push([
+                run.started_at.into(),
+                run.command.as_str().into(),
+                run.status.as_str().into(),
+                seconds.into(),
+            ]);
         }
         sheet.print(Format::Table, out)?;
     }

@@ -11,7 +11,9 @@ use crate::render::{Sheet, Type};
 
 pub(crate) async fn run(command: &TableCommand, app: &App, out: &mut Output) -> Result<u8, Problem> {
     match command {
-        TableCommand::History { table, limit, format } => history(table, *limit, app).await?.print(format.format, out)?,
+        TableCommand::History { table, limit, format } => {
+            history(table, *limit, app).await?.print(format.format, out)?
+        }
         TableCommand::Files { table, format } => files(table, app).await?.print(format.format, out)?,
         TableCommand::Schema { table, format } => schema(table, app).await?.print(format.format, out)?,
     }
@@ -101,8 +103,10 @@ pub(super) fn name_of(text: &str, app: &App) -> Result<TableName, Problem> {
 pub(super) async fn find_table(catalog: &Catalog, name: &TableName) -> Result<TableEntry, Problem> {
     match catalog.relation(name).await? {
         Some(RelationEntry::Table(table)) => Ok(table),
-        Some(RelationEntry::View(_)) => Err(Problem::new(ErrorKind::Unsupported, format!("\"{name}\" is a view: it has no files"))
-            .fix(format!("ask for its columns: lode table schema {name}"))),
+        Some(RelationEntry::View(_)) => {
+            Err(Problem::new(ErrorKind::Unsupported, format!("\"{name}\" is a view: it has no files"))
+                .fix(format!("ask for its columns: lode table schema {name}")))
+        }
         None => Err(unknown(catalog, name).await),
     }
 }

@@ -57,7 +57,9 @@ pub(crate) fn read_piped(limit_bytes: u64) -> Result<Option<String>, Problem> {
     }
     let mut text = String::new();
     io::stdin().take(limit_bytes + 1).read_to_string(&mut text).map_err(|error| {
-        Problem::new(ErrorKind::Data, "could not read the statement from the input").cause(error).fix("pipe in UTF-8 text")
+        Problem::new(ErrorKind::Data, "could not read the statement from the input")
+            .cause(error)
+            .fix("pipe in UTF-8 text")
     })?;
     if text.len() as u64 > limit_bytes {
         return Err(Problem::new(ErrorKind::Usage, format!("the statement is longer than {limit_bytes} bytes"))
@@ -68,12 +70,15 @@ pub(crate) fn read_piped(limit_bytes: u64) -> Result<Option<String>, Problem> {
 
 async fn run(stream: UnixStream, request: &Request, out: &Output) -> Result<Forwarded, Problem> {
     let lost = |error: io::Error| {
-        Problem::new(ErrorKind::Unavailable, "the connection to `lode up` was lost").cause(error).fix("run the command again")
+        Problem::new(ErrorKind::Unavailable, "the connection to `lode up` was lost")
+            .cause(error)
+            .fix("run the command again")
     };
     stream.set_nonblocking(true).map_err(lost)?;
     let stream = tokio::net::UnixStream::from_std(stream).map_err(lost)?;
     let (mut from, mut to) = stream.into_split();
-    let mut line = serde_json::to_vec(request).map_err(|error| Problem::internal("a request has no JSON form").cause(error))?;
+    let mut line =
+        serde_json::to_vec(request).map_err(|error| Problem::internal("a request has no JSON form").cause(error))?;
     line.push(b'\n');
     if to.write_all(&line).await.is_err() {
         return Ok(Forwarded::NotStarted);

@@ -33,7 +33,11 @@ const CLIENTS_MAX: usize = 64;
 
 /// Binds the socket (readable by this user alone) and serves it. The caller holds the data lock, so a socket file that
 /// is there belongs to a dead process.
-pub(crate) fn start(settings: &Settings, house: &Arc<House>, runtime: tokio::runtime::Handle) -> Result<Server, Problem> {
+pub(crate) fn start(
+    settings: &Settings,
+    house: &Arc<House>,
+    runtime: tokio::runtime::Handle,
+) -> Result<Server, Problem> {
     let socket = socket_path(settings);
     let listener = bind(&socket).map_err(|error| {
         Problem::new(ErrorKind::Unavailable, "the control socket cannot be opened")
@@ -76,7 +80,9 @@ struct Shared {
 
 fn thread<F: FnOnce() + Send + 'static>(name: &str, work: F) -> Result<std::thread::JoinHandle<()>, Problem> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| {
-        Problem::new(ErrorKind::Unavailable, "a thread could not start").cause(error).fix("raise the limit of processes")
+        Problem::new(ErrorKind::Unavailable, "a thread could not start")
+            .cause(error)
+            .fix("raise the limit of processes")
     })
 }
 
@@ -105,7 +111,11 @@ fn accept_loop(listener: &UnixListener, shared: &Arc<Shared>, clients: &Mutex<Ve
         clients.retain(|client| !client.is_finished());
         if clients.len() >= CLIENTS_MAX {
             let mut stream = stream;
-            let _ = send_frame(&mut stream, FrameKind::Err, b"error: `lode up` is running too many commands\n  fix:   try again\n");
+            let _ = send_frame(
+                &mut stream,
+                FrameKind::Err,
+                b"error: `lode up` is running too many commands\n  fix:   try again\n",
+            );
             let _ = send_frame(&mut stream, FrameKind::Exit, &[ErrorKind::Unavailable.exit_code()]);
             continue;
         }
@@ -168,7 +178,12 @@ fn serve(stream: UnixStream, shared: &Arc<Shared>) {
     let _ = closing.shutdown(std::net::Shutdown::Both);
 }
 
-fn run_request(request: Request, reader: BufReader<UnixStream>, stream: &Arc<Mutex<UnixStream>>, shared: &Arc<Shared>) -> u8 {
+fn run_request(
+    request: Request,
+    reader: BufReader<UnixStream>,
+    stream: &Arc<Mutex<UnixStream>>,
+    shared: &Arc<Shared>,
+) -> u8 {
     let writer = |kind| Box::new(FrameWriter::new(Arc::clone(stream), kind));
     let parsed = Cli::try_parse_from(std::iter::once("lode".to_owned()).chain(request.argv.iter().cloned()));
     let is_quiet = parsed.as_ref().is_ok_and(|cli| cli.global.quiet);

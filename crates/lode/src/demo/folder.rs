@@ -131,9 +131,12 @@ fn refuse_other_work(folder: &Path) -> Result<(), Problem> {
     }
     let is_taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     if is_taken {
-        return Err(Problem::new(ErrorKind::Conflict, format!("the folder \"{shown}\" is not empty and holds no demo"))
-            .at(Place::of(shown))
-            .fix("choose a new folder: `lode demo DIR`"));
+        return Err(Problem::new(
+            ErrorKind::Conflict,
+            format!("the folder \"{shown}\" is not empty and holds no demo"),
+        )
+        .at(Place::of(shown))
+        .fix("choose a new folder: `lode demo DIR`"));
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ pub(super) fn next_steps(dir: &Path, out: &Output) {
     ));
 }
 
-async fn rows_of(app: &App, sql: &str) -> Result<Vec<RecordBatch>, Problem> {
+pub(super) async fn rows_of(app: &App, sql: &str) -> Result<Vec<RecordBatch>, Problem> {
     let session = app.session().await?.origin("<demo>");
     let warehouse = app.warehouse().await?;
     let prepared = warehouse.prepare(sql, &session).await?;
@@ -59,11 +59,13 @@ async fn count(app: &App, table: &TableName) -> Result<i64, Problem> {
 async fn layers(app: &App, out: &Output) -> Result<(), Problem> {
     let relations = app.warehouse().await?.relations().await?;
     let names: Vec<&TableName> = relations.iter().map(|(name, _)| name).collect();
-    let mut sheet = Sheet::new(&[("layer", Type::Text), ("table", Type::Text), ("rows", Type::Int), ("quarantined", Type::Int)]);
+    let mut sheet =
+        Sheet::new(&[("layer", Type::Text), ("table", Type::Text), ("rows", Type::Int), ("quarantined", Type::Int)]);
     for layer in ["bronze", "silver", "gold"] {
         for (name, kind) in relations.iter().filter(|(name, _)| name.schema == layer && !name.is_quarantine()) {
             let rejected = name.quarantine();
-            let rejected = if names.contains(&&rejected) { Value::Int(count(app, &rejected).await?) } else { Value::Int(0) };
+            let rejected =
+                if names.contains(&&rejected) { Value::Int(count(app, &rejected).await?) } else { Value::Int(0) };
             let shown = if *kind == RelationKind::View { format!("{} (view)", name.name) } else { name.name.clone() };
             let rows = Value::Int(count(app, name).await?);
             sheet.push([Value::Text(layer.to_owned()), Value::Text(shown), rows, rejected]);
@@ -96,7 +98,10 @@ async fn rejects(app: &App, out: &Output) -> Result<(), Problem> {
         for batch in rows_of(app, &sql).await? {
             for row in 0..batch.num_rows() {
                 let text = |column| cell(&batch, column, row);
-                let rule = text(1).map_or_else(|| text(0).unwrap_or_default(), |name| format!("{}: {name}", text(0).unwrap_or_default()));
+                let rule = text(1).map_or_else(
+                    || text(0).unwrap_or_default(),
+                    |name| format!("{}: {name}", text(0).unwrap_or_default()),
+                );
                 let place = match (text(4), text(5)) {
                     (Some(file), Some(line)) => format!("{file}:{line}: "),
                     (Some(file), None) => format!("{file}: "),
@@ -176,7 +181,7 @@ async fn gold(app: &App, out: &Output) -> Result<(), Problem> {
 }
 
 /// A cell as text; `None` for NULL.
-fn cell(batch: &RecordBatch, column: usize, row: usize) -> Option<String> {
+pub(super) fn cell(batch: &RecordBatch, column: usize, row: usize) -> Option<String> {
     let array = batch.columns().get(column)?;
     if row >= array.len() || array.is_null(row) {
         return None;

@@ -70,8 +70,12 @@ impl Live {
             drawn: Vec::new(),
             is_ended: false,
         };
-        let shared =
-            Arc::new(Shared { out: out.clone(), paint: out.err_paint(), state: Mutex::new(state), wake: Condvar::new() });
+        let shared = Arc::new(Shared {
+            out: out.clone(),
+            paint: out.err_paint(),
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+        });
         IS_SHOWN.store(true, Ordering::SeqCst);
         out.raw_err(HIDE_CURSOR.as_bytes());
         let redraw = {
@@ -96,7 +100,8 @@ impl Live {
                 message: None,
             }),
             RunEvent::NodeProgress { node, rows, rows_total, message, .. } => {
-                if let Some(running) = state.running.iter_mut().find(|running| running.node.unique_id == node.unique_id) {
+                if let Some(running) = state.running.iter_mut().find(|running| running.node.unique_id == node.unique_id)
+                {
                     running.rows = *rows;
                     running.rows_total = *rows_total;
                     running.message.clone_from(message);
@@ -116,7 +121,11 @@ impl Live {
             RunEvent::Notice { level, message, place } if *level >= NoticeLevel::Info => {
                 let place = place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
                 let text = format!("{}{place}", printable(message));
-                let text = if *level == NoticeLevel::Warn { self.shared.paint.yellow(format!("warning: {text}")) } else { text };
+                let text = if *level == NoticeLevel::Warn {
+                    self.shared.paint.yellow(format!("warning: {text}"))
+                } else {
+                    text
+                };
                 self.shared.above(&mut state, || self.shared.out.raw_err(format!("{text}\n").as_bytes()));
             }
             RunEvent::RunFinished { totals, elapsed, is_cut_short, .. } => {
@@ -128,9 +137,12 @@ impl Live {
                     self.shared.paint.green("done")
                 };
                 let mut parts = vec![format!("{} passed", words::count(totals.pass as u64))];
-                for (number, name) in
-                    [(totals.warn, "warned"), (totals.error, "failed"), (totals.skip, "skipped"), (totals.reused, "unchanged")]
-                {
+                for (number, name) in [
+                    (totals.warn, "warned"),
+                    (totals.error, "failed"),
+                    (totals.skip, "skipped"),
+                    (totals.reused, "unchanged"),
+                ] {
                     if number > 0 {
                         parts.push(format!("{} {name}", words::count(number as u64)));
                     }
@@ -267,7 +279,9 @@ fn finished_line(node: &NodeInfo, outcome: &NodeOutcome, paint: Paint) -> String
     };
     let mut facts = Vec::new();
     match outcome.status {
-        NodeStatus::Skipped => facts.push(if outcome.message.is_empty() { "skipped".to_owned() } else { printable(&outcome.message) }),
+        NodeStatus::Skipped => {
+            facts.push(if outcome.message.is_empty() { "skipped".to_owned() } else { printable(&outcome.message) })
+        }
         _ if outcome.is_reused => facts.push("unchanged".to_owned()),
         _ => {
             facts.extend(Some(words::rows(outcome)).filter(|rows| !rows.is_empty()));

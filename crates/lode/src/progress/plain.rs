@@ -41,7 +41,8 @@ impl Plain {
                 self.line(*at, dotted(&text, "RUN"));
             }
             RunEvent::NodeFinished { node, outcome, at } => {
-                let text = format!("{} of {} {} {}", node.index, node.total, words::ending(node, outcome), node.description());
+                let text =
+                    format!("{} of {} {} {}", node.index, node.total, words::ending(node, outcome), node.description());
                 self.line(*at, dotted(&text, &words::bracket(outcome)));
                 self.keep(node, outcome);
             }
@@ -104,7 +105,8 @@ pub(super) fn tell_failure(out: &Output, node: &NodeInfo, outcome: &NodeOutcome)
         None => {
             let word = if outcome.status == NodeStatus::Warn { "warning" } else { "error" };
             let place = node.path.as_ref().map(|path| format!("\n  where: {path}")).unwrap_or_default();
-            let mut problem = Problem::new(lode_core::ErrorKind::Contract, format!("{}: {}", node.description(), outcome.message));
+            let mut problem =
+                Problem::new(lode_core::ErrorKind::Contract, format!("{}: {}", node.description(), outcome.message));
             if let Some(path) = &node.path {
                 problem = problem.at(lode_core::Place::of(path));
             }
@@ -122,4 +124,3 @@ fn dotted(text: &str, bracket: &str) -> String {
     let dots = DOTS_TO.saturating_sub(width + 1).max(3);
     format!("{text} {} [{bracket}]", ".".repeat(dots))
 }
-

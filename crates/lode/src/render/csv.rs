@@ -70,7 +70,8 @@ impl<'a> Csv<'a> {
 }
 
 fn push_field(out: &mut String, text: &str) {
-    let needs_quotes = text.is_empty() || text.contains(['"', ',', '\n', '\r']) || text.starts_with(' ') || text.ends_with(' ');
+    let needs_quotes =
+        text.is_empty() || text.contains(['"', ',', '\n', '\r']) || text.starts_with(' ') || text.ends_with(' ');
     if !needs_quotes {
         return out.push_str(text);
     }

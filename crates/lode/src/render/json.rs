@@ -83,13 +83,14 @@ mod tests {
     use crate::output::tests::{PLAIN, to_sinks};
 
     fn text(format: Format, batches: usize) -> String {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("a", DataType::Utf8, true),
-            Field::new("n", DataType::Int64, true),
-        ]));
+        let schema =
+            Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("n", DataType::Int64, true)]));
         let batch = RecordBatch::try_new(
             schema.clone(),
-            vec![Arc::new(StringArray::from(vec![Some("x\"y"), None])), Arc::new(Int64Array::from(vec![Some(1), None]))],
+            vec![
+                Arc::new(StringArray::from(vec![Some("x\"y"), None])),
+                Arc::new(Int64Array::from(vec![Some(1), None])),
+            ],
         )
         .unwrap();
         let (output, out, _) = to_sinks(PLAIN);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use chrono::{DateTime, Utc};
 use lode_core::{Problem, sql_type};
@@ -71,14 +73,18 @@ impl Sheet {
     fn array(&self, at: usize, kind: Type) -> ArrayRef {
         let values = || self.rows.iter().map(|row| row.get(at).unwrap_or(&Value::Null));
         match kind {
-            Type::Text => Arc::new(values().map(|v| if let Value::Text(v) = v { Some(v) } else { None }).collect::<StringArray>()),
-            Type::Int => Arc::new(values().map(|v| if let Value::Int(v) = v { Some(*v) } else { None }).collect::<Int64Array>()),
-            Type::Float => {
-                Arc::new(values().map(|v| if let Value::Float(v) = v { Some(*v) } else { None }).collect::<Float64Array>())
+            Type::Text => {
+                Arc::new(values().map(|v| if let Value::Text(v) = v { Some(v) } else { None }).collect::<StringArray>())
             }
-            Type::Bool => {
-                Arc::new(values().map(|v| if let Value::Bool(v) = v { Some(*v) } else { None }).collect::<BooleanArray>())
+            Type::Int => {
+                Arc::new(values().map(|v| if let Value::Int(v) = v { Some(*v) } else { None }).collect::<Int64Array>())
             }
+            Type::Float => Arc::new(
+                values().map(|v| if let Value::Float(v) = v { Some(*v) } else { None }).collect::<Float64Array>(),
+            ),
+            Type::Bool => Arc::new(
+                values().map(|v| if let Value::Bool(v) = v { Some(*v) } else { None }).collect::<BooleanArray>(),
+            ),
             Type::Time => {
                 let micros = values().map(|v| if let Value::Time(v) = v { Some(v.timestamp_micros()) } else { None });
                 Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))

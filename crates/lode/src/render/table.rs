@@ -161,7 +161,8 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
 /// Makes the widest columns narrower until the line fits; then hides columns from the right.
 fn fit(columns: &mut [Column], terminal_width: usize) {
     loop {
-        let shown: Vec<usize> = (0..columns.len()).filter(|at| columns.get(*at).is_some_and(|c| !c.is_hidden)).collect();
+        let shown: Vec<usize> =
+            (0..columns.len()).filter(|at| columns.get(*at).is_some_and(|c| !c.is_hidden)).collect();
         let line: usize = shown.iter().filter_map(|at| columns.get(*at)).map(|column| column.width + 3).sum();
         let excess = line.saturating_sub(terminal_width + 1);
         if excess == 0 || shown.len() < 2 {

@@ -25,8 +25,12 @@ pub(crate) struct Cells {
 impl Cells {
     pub(crate) fn new(batch: &RecordBatch) -> Result<Self, Problem> {
         let schema = batch.schema();
-        let columns =
-            schema.fields().iter().zip(batch.columns()).map(|(field, array)| Cell::new(field, array)).collect::<Result<_, _>>()?;
+        let columns = schema
+            .fields()
+            .iter()
+            .zip(batch.columns())
+            .map(|(field, array)| Cell::new(field, array))
+            .collect::<Result<_, _>>()?;
         Ok(Self { columns, rows: batch.num_rows() })
     }
 
@@ -246,7 +250,9 @@ impl Kind {
                 let has_zone = if zone.is_some() { HasZone::Yes } else { HasZone::No };
                 Self::Timestamp(primitive(&micros), has_zone)
             }
-            DataType::Interval(_) => Self::Interval(primitive(&as_type(DataType::Interval(IntervalUnit::MonthDayNano))?)),
+            DataType::Interval(_) => {
+                Self::Interval(primitive(&as_type(DataType::Interval(IntervalUnit::MonthDayNano))?))
+            }
             DataType::Duration(_) => Self::Duration(primitive(&as_type(DataType::Duration(TimeUnit::Microsecond))?)),
             DataType::List(_) | DataType::LargeList(_) | DataType::ListView(_) | DataType::LargeListView(_) => {
                 Self::list(array)?
@@ -265,12 +271,14 @@ impl Kind {
             DataType::Map(..) => {
                 let map = array.as_map();
                 let (key, value) = map.entries_fields();
-                let ranges = map.value_offsets().windows(2).map(|pair| offsets(pair[0].into(), pair[1].into())).collect();
+                let ranges =
+                    map.value_offsets().windows(2).map(|pair| offsets(pair[0].into(), pair[1].into())).collect();
                 Self::Map(ranges, Box::new(Cell::new(key, map.keys())?), Box::new(Cell::new(value, map.values())?))
             }
             DataType::Dictionary(..) => {
                 let dictionary = array.as_any_dictionary();
-                let values = Cell { nulls: dictionary.values().logical_nulls(), kind: Kind::new(dictionary.values(), mark)? };
+                let values =
+                    Cell { nulls: dictionary.values().logical_nulls(), kind: Kind::new(dictionary.values(), mark)? };
                 // An empty dictionary has no key to normalise.
                 let keys = if dictionary.values().is_empty() { Vec::new() } else { dictionary.normalized_keys() };
                 Self::Dictionary(keys, Box::new(values))
@@ -310,7 +318,9 @@ fn offsets(start: i64, end: i64) -> std::ops::Range<usize> {
 }
 
 fn unfit(data_type: &DataType, cause: &dyn std::fmt::Display) -> Problem {
-    Problem::new(ErrorKind::Unsupported, format!("cannot show a value of type {data_type}")).cause(cause).fix("cast it to text")
+    Problem::new(ErrorKind::Unsupported, format!("cannot show a value of type {data_type}"))
+        .cause(cause)
+        .fix("cast it to text")
 }
 
 fn push_list(out: &mut String, range: Option<&std::ops::Range<usize>>, values: &Cell) -> std::fmt::Result {
@@ -478,7 +488,8 @@ fn push_timestamp(out: &mut String, micros: i64, zone: HasZone, separator: char)
     let is_bc = push_year_month_day(out, moment.date()).unwrap_or_default();
     out.push(separator);
     let time = moment.time();
-    let _ = push_time(out, i64::from(time.num_seconds_from_midnight()) * 1_000_000 + i64::from(time.nanosecond() / 1_000));
+    let _ =
+        push_time(out, i64::from(time.num_seconds_from_midnight()) * 1_000_000 + i64::from(time.nanosecond() / 1_000));
     if zone == HasZone::Yes {
         out.push_str(if separator == 'T' { "+00:00" } else { "+00" });
     }
@@ -556,9 +567,20 @@ mod tests {
     // The wanted texts are what PostgreSQL 15 prints.
     #[test]
     fn floats_print_as_in_postgres() {
-        let values = vec![0.1, 1e14, 1e15, 123456789012345680.0, 0.0001, 0.00001, -2.5, 100.0, 0.0, f64::NAN, f64::INFINITY];
+        let values =
+            vec![0.1, 1e14, 1e15, 123456789012345680.0, 0.0001, 0.00001, -2.5, 100.0, 0.0, f64::NAN, f64::INFINITY];
         let wanted = [
-            "0.1", "100000000000000", "1e+15", "1.2345678901234568e+17", "0.0001", "1e-05", "-2.5", "100", "0", "NaN", "Infinity",
+            "0.1",
+            "100000000000000",
+            "1e+15",
+            "1.2345678901234568e+17",
+            "0.0001",
+            "1e-05",
+            "-2.5",
+            "100",
+            "0",
+            "NaN",
+            "Infinity",
         ];
         assert_eq!(texts(Arc::new(Float64Array::from(values))), wanted);
         let values = vec![0.1_f32, 1234567.0, 123456.0, 1e20];
@@ -573,7 +595,8 @@ mod tests {
 
     #[test]
     fn a_timestamp_prints_as_in_postgres_and_iso_in_json() {
-        let array = TimestampMicrosecondArray::from(vec![Some(1_704_067_200_000_000), Some(1_704_067_200_120_000), None]);
+        let array =
+            TimestampMicrosecondArray::from(vec![Some(1_704_067_200_000_000), Some(1_704_067_200_120_000), None]);
         let zoned: ArrayRef = Arc::new(array.clone().with_timezone("UTC"));
         assert_eq!(texts(Arc::clone(&zoned)), ["2024-01-01 00:00:00+00", "2024-01-01 00:00:00.12+00", ""]);
         assert_eq!(jsons(zoned), ["\"2024-01-01T00:00:00+00:00\"", "\"2024-01-01T00:00:00.12+00:00\"", "null"]);
@@ -606,7 +629,10 @@ mod tests {
         assert_eq!(texts(Arc::new(list)), ["[1,null]", "[]"]);
         let fields = vec![
             (Arc::new(Field::new("a", DataType::Int64, true)), Arc::new(Int64Array::from(vec![1])) as ArrayRef),
-            (Arc::new(Field::new("b", DataType::Utf8, true)), Arc::new(StringArray::from(vec!["x\"y\u{1b}"])) as ArrayRef),
+            (
+                Arc::new(Field::new("b", DataType::Utf8, true)),
+                Arc::new(StringArray::from(vec!["x\"y\u{1b}"])) as ArrayRef,
+            ),
         ];
         assert_eq!(texts(Arc::new(StructArray::from(fields))), ["{\"a\":1,\"b\":\"x\\\"y\\u001b\"}"]);
     }

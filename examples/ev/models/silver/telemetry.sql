@@ -7,7 +7,7 @@ with received as (
         row_number() over (partition by vin, seq order by recv_ts) as copy_no
     from {{ source('bronze', 'telemetry') }}
     {% if is_incremental() -%}
-    where _landed_at > (select max(landed_at) from {{ this }})
+    where _landed_at > (select coalesce(max(landed_at), timestamptz '1970-01-01') from {{ this }})
     {%- endif %}
 ),
 

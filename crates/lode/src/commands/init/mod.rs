@@ -37,7 +37,9 @@ pub(crate) fn run(args: &InitArgs, around: &Surroundings, out: &Output) -> Resul
         write(&dir.join(path), &content.replace("{project}", &project))?;
     }
     out.say(format!("made project \"{project}\" in {shown}: one CSV file, one gold model"));
-    out.say(format!("next:\n  cd {shown}\n  lode ingest && lode build\n  lode sql -c \"select * from gold.revenue_by_day\""));
+    out.say(format!(
+        "next:\n  cd {shown}\n  lode ingest && lode build\n  lode sql -c \"select * from gold.revenue_by_day\""
+    ));
     Ok(0)
 }
 

@@ -135,8 +135,11 @@ impl Truth {
 pub(crate) fn generate(landing: &Path, options: &Options) -> Result<Truth, Problem> {
     let Options { cars: car_count, days, seed, interval_s, first_day, dirt } = options;
     if *car_count == 0 || *days == 0 || *interval_s < 1 {
-        return Err(Problem::new(ErrorKind::Usage, "a fleet needs at least one car, one day and one second between readings")
-            .fix("raise `--cars` and `--days` to 1 or more"));
+        return Err(Problem::new(
+            ErrorKind::Usage,
+            "a fleet needs at least one car, one day and one second between readings",
+        )
+        .fix("raise `--cars` and `--days` to 1 or more"));
     }
     let stations = places::stations(*seed, *first_day);
     let weather = places::Weather::new(*seed, *first_day, *days);
@@ -161,7 +164,8 @@ pub(crate) fn generate(landing: &Path, options: &Options) -> Result<Truth, Probl
     let folder = landing.join("telemetry");
     let fail = |path: &Path, error: std::io::Error| write_problem(path, &error);
     std::fs::create_dir_all(&folder).map_err(|error| fail(&folder, error))?;
-    telemetry::write(&folder, &cars, &readings, deliveries, *seed, dirt, &mut truth).map_err(|error| fail(&folder, error))?;
+    telemetry::write(&folder, &cars, &readings, deliveries, *seed, dirt, &mut truth)
+        .map_err(|error| fail(&folder, error))?;
     let sessions = sessions::csv(&cars, &charges, *seed, &mut truth);
     let small = [
         ("charging_sessions.csv", sessions),
@@ -191,11 +195,17 @@ fn live_all(world: &World<'_>, seed: u64, cars: &[Car]) -> Vec<Life> {
             .map(|(part, cars)| {
                 scope.spawn(move || {
                     let number = |at: usize| (part * share + at) as u32;
-                    cars.iter().enumerate().map(|(at, car)| drive::live(world, seed, number(at), car)).collect::<Vec<_>>()
+                    cars.iter()
+                        .enumerate()
+                        .map(|(at, car)| drive::live(world, seed, number(at), car))
+                        .collect::<Vec<_>>()
                 })
             })
             .collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        parts
+            .into_iter()
+            .flat_map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     })
 }
 

@@ -21,12 +21,60 @@ pub(crate) struct City {
 pub(crate) const LATITUDE_M: f64 = 111_320.0;
 
 pub(crate) const CITIES: [City; 6] = [
-    City { name: "Tromsø", latitude: 69.6492, longitude: 18.9553, longitude_m: 38_720.0, utc_offset_h: 1, mean_c: -5.0, swing_c: 3.0 },
-    City { name: "Oslo", latitude: 59.9139, longitude: 10.7522, longitude_m: 55_800.0, utc_offset_h: 1, mean_c: 0.5, swing_c: 4.0 },
-    City { name: "Berlin", latitude: 52.5200, longitude: 13.4050, longitude_m: 67_740.0, utc_offset_h: 1, mean_c: 6.0, swing_c: 4.5 },
-    City { name: "Lisbon", latitude: 38.7223, longitude: -9.1393, longitude_m: 86_850.0, utc_offset_h: 0, mean_c: 13.5, swing_c: 4.5 },
-    City { name: "Rabat", latitude: 34.0209, longitude: -6.8416, longitude_m: 92_270.0, utc_offset_h: 1, mean_c: 17.0, swing_c: 5.5 },
-    City { name: "Dubai", latitude: 25.2048, longitude: 55.2708, longitude_m: 100_720.0, utc_offset_h: 4, mean_c: 24.5, swing_c: 6.0 },
+    City {
+        name: "Tromsø",
+        latitude: 69.6492,
+        longitude: 18.9553,
+        longitude_m: 38_720.0,
+        utc_offset_h: 1,
+        mean_c: -5.0,
+        swing_c: 3.0,
+    },
+    City {
+        name: "Oslo",
+        latitude: 59.9139,
+        longitude: 10.7522,
+        longitude_m: 55_800.0,
+        utc_offset_h: 1,
+        mean_c: 0.5,
+        swing_c: 4.0,
+    },
+    City {
+        name: "Berlin",
+        latitude: 52.5200,
+        longitude: 13.4050,
+        longitude_m: 67_740.0,
+        utc_offset_h: 1,
+        mean_c: 6.0,
+        swing_c: 4.5,
+    },
+    City {
+        name: "Lisbon",
+        latitude: 38.7223,
+        longitude: -9.1393,
+        longitude_m: 86_850.0,
+        utc_offset_h: 0,
+        mean_c: 13.5,
+        swing_c: 4.5,
+    },
+    City {
+        name: "Rabat",
+        latitude: 34.0209,
+        longitude: -6.8416,
+        longitude_m: 92_270.0,
+        utc_offset_h: 1,
+        mean_c: 17.0,
+        swing_c: 5.5,
+    },
+    City {
+        name: "Dubai",
+        latitude: 25.2048,
+        longitude: 55.2708,
+        longitude_m: 100_720.0,
+        utc_offset_h: 4,
+        mean_c: 24.5,
+        swing_c: 6.0,
+    },
 ];
 
 pub(crate) struct Station {

@@ -16,9 +16,8 @@ use super::{Dirt, Seen, Truth};
 const BAD_DATES: [&str; 4] = ["2000-03-00", "2032-90-02", "2001-01-01", "2090-02-14"];
 
 /// Codes of `seeds/fault_codes.csv`.
-pub(super) const FAULTS: [&str; 12] = [
-    "P0A80", "P0A7E", "P0A0D", "P0AA6", "P1E01", "P1E02", "P1F10", "B1342", "B13A1", "C0035", "C1101", "U0100",
-];
+pub(super) const FAULTS: [&str; 12] =
+    ["P0A80", "P0A7E", "P0A0D", "P0AA6", "P1E01", "P1E02", "P1F10", "B1342", "B13A1", "C0035", "C1101", "U0100"];
 
 /// Spoils clocks in runs of 3 to 12 readings and positions in runs of 3 or 4, as measured.
 pub(super) fn spoil(readings: &mut [Reading], random: &mut Random, dirt: &Dirt, truth: &mut Truth) {

@@ -115,9 +115,14 @@ mod tests {
 
     #[test]
     fn scaled_numbers_read_as_they_should() {
-        for (value, places, text) in
-            [(1234, 2, "12.34"), (1200, 2, "12.0"), (-5, 1, "-0.5"), (0, 2, "0.0"), (7, 0, "7"), (-33_984_984, 6, "-33.984984")]
-        {
+        for (value, places, text) in [
+            (1234, 2, "12.34"),
+            (1200, 2, "12.0"),
+            (-5, 1, "-0.5"),
+            (0, 2, "0.0"),
+            (7, 0, "7"),
+            (-33_984_984, 6, "-33.984984"),
+        ] {
             assert_eq!(scaled(value, places), text);
         }
     }
@@ -125,7 +130,8 @@ mod tests {
     #[test]
     fn instants_agree_with_chrono() {
         for unix_s in [0, 951_782_399, 951_782_400, 1_772_409_600, 1_800_000_001] {
-            let expected = chrono::DateTime::from_timestamp(unix_s, 0).unwrap().format("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let expected =
+                chrono::DateTime::from_timestamp(unix_s, 0).unwrap().format("%Y-%m-%dT%H:%M:%SZ").to_string();
             assert_eq!(instant(unix_s), expected);
         }
         let mut out = Vec::new();

@@ -4,9 +4,24 @@
 //! size. In a source whose columns are inferred, a value that does not fit its column goes to `_rescued` and the column
 //! is NULL; in a source with declared columns the record is rejected.
 
+mod assemble;
+mod blocks;
+mod column;
+mod csv;
+mod encoding;
+mod infer;
+mod input;
+mod json;
+mod open_text;
 mod options;
+mod parquet;
+mod replay;
+mod rescue;
+mod run;
+mod values;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::{BinaryViewArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -15,6 +30,10 @@ use serde::{Deserialize, Serialize};
 
 use lode_core::Problem;
 
+use input::Opened;
+use run::{Counts, Tally};
+
+pub use json::{JsonError, validate as validate_json};
 pub use options::{CsvOptions, Format};
 
 /// Column that holds what an inferred schema could not take, as JSON text (SQL type `json`).
@@ -47,6 +66,8 @@ pub struct Decoded {
     pub bytes: u64,
     /// With `DecodePlan::keep_raw`: the records behind the rows of `batch`.
     pub raw: Option<RawRows>,
+    /// Name of the entry if the file is a zip archive; its path is `archive/entry`.
+    pub entry: Option<Arc<str>>,
 }
 
 /// The records behind the rows of one batch, in the same order. Those of binary formats are JSON objects, one a row.
@@ -105,8 +126,6 @@ pub struct Dialect {
     pub decimal: u8,
     /// WHATWG name.
     pub encoding: String,
-    /// Lines end with a lone CR.
-    pub cr_only: bool,
     /// Column names in the order of the file.
     pub header: Vec<String>,
 }
@@ -122,6 +141,13 @@ pub enum FileError {
     Io(Problem),
 }
 
+impl DecodePlan {
+    /// Schema of every `Decoded::batch`: the payload, `_rescued` if the plan is inferred, `_line`.
+    pub fn output_schema(&self) -> SchemaRef {
+        assemble::output_schema(&self.schema, self.is_inferred)
+    }
+}
+
 /// Finds the columns of a source from the first MiB of each file in `samples`, or takes the declared `columns`.
 /// Files that cannot be read are passed over if another one can.
 /// Errors: `Config` for impossible options, `Data` if no sample has a column.
@@ -131,24 +157,57 @@ pub fn infer(
     columns: Option<&SchemaRef>,
     timezone: Option<Tz>,
 ) -> Result<DecodePlan, Problem> {
-    let _ = (samples, format, columns, timezone);
-    Err(Problem::internal("not written yet"))
+    infer::infer(samples, format, columns, timezone)
 }
 
-/// Decodes one file. Blocks the caller; uses one thread a sink and one that reads. Memory: about 8 MiB of text a worker,
-/// plus what the sinks keep (a batch holds on to its block of 4 MiB of text).
+/// Decodes one file. Blocks the caller; uses one thread a sink, and the caller's for reading. Memory: about 8 MiB of text a
+/// worker, plus what the sinks keep (a batch holds on to its block of 4 MiB of text).
+/// After an error the sinks may have taken rows of the file; they must not be kept.
 pub fn decode_file(
     path: &Path,
     plan: &DecodePlan,
     sinks: &mut [Box<dyn DecodedSink + '_>],
 ) -> Result<FileOutcome, FileError> {
-    let _ = (path, plan, sinks);
-    Err(FileError::Io(Problem::internal("not written yet")))
+    let shown_as = path.display().to_string();
+    let tally = Tally::default();
+    let mut notes = Vec::new();
+    let mut dialect = None;
+    let identity = match input::open(path, plan.format == Format::Parquet)? {
+        Opened::Parquet(mut file) => {
+            let identity = input::identify(&mut file, &shown_as)?;
+            parquet::decode(file, &shown_as, plan, sinks, &tally, &mut notes)?;
+            identity
+        }
+        Opened::Zip(mut file) => {
+            let identity = input::identify(&mut file, &shown_as)?;
+            input::zip_entries(&mut file, &shown_as, |shown, reader| {
+                let fail = |error| input::broken(shown, "zip", error);
+                let entry: Arc<str> = shown.strip_prefix(&format!("{shown_as}/")).unwrap_or(shown).into();
+                dialect = open_text::decode(reader, shown, Some(&entry), plan, &fail, sinks, &tally, &mut notes)?;
+                Ok(())
+            })?;
+            identity
+        }
+        Opened::Text(mut source) => {
+            if let Some(compression) = source.compression() {
+                notes.push(compression.to_owned());
+            }
+            let failing = source.failing();
+            let fail = |error| failing.explain(error);
+            dialect = open_text::decode(source.reader(), &shown_as, None, plan, &fail, sinks, &tally, &mut notes)?;
+            source.finish()
+        }
+    };
+    let counts = tally.read();
+    if counts.rescued > 0 {
+        notes.push(format!("{} rows have values in _rescued", counts.rescued));
+    }
+    let Counts { rows, rejects, .. } = counts;
+    Ok(FileOutcome { rows, rejects, hash: identity.hash, size_bytes: identity.size_bytes, notes, dialect })
 }
 
 /// Decodes one record again, for replay from the quarantine. `dialect` as in `FileOutcome`; without one the dialect is
 /// guessed from the plan, with the plan's column order. `_line` is 1.
 pub fn decode_record(raw: &[u8], plan: &DecodePlan, dialect: Option<&Dialect>) -> Result<RecordBatch, Reject> {
-    let _ = (plan, dialect);
-    Err(Reject { rule: "decode", name: None, reason: "not written yet".into(), line: 1, offset: 0, raw: raw.to_vec() })
+    replay::decode_record(raw, plan, dialect)
 }

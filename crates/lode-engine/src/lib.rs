@@ -16,3 +16,4 @@ mod write;
 
 pub use engine::Engine;
 pub use session::EngineOptions;
+pub use statement::{Script, StatementResult};

@@ -59,7 +59,11 @@ impl Inner {
         let planned = self.cpu.run(async move {
             let pins = resolved.pin(&inner.sessions, &session_copy).await?;
             let state = inner.sessions.state(&session_copy, &pins);
-            let logical = state.statement_to_plan(statement).await;
+            // An INSERT is planned as its rows: cast to the table's columns, in their order.
+            let logical = state.statement_to_plan(statement).await.map(|plan| match plan {
+                LogicalPlan::Dml(insert) => insert.input.as_ref().clone(),
+                plan => plan,
+            });
             let optimised = logical.and_then(|plan| {
                 let is_volatile = is_volatile(&plan)?;
                 Ok((state.optimize(&plan)?, is_volatile))

@@ -19,6 +19,7 @@ use lode_core::{BatchStream, Prepared, Problem, SnapshotId, WriteMode, WriteSpec
 use lode_lake::{Operation, TableChange};
 
 pub(crate) use conform::storable;
+pub(crate) use target::free_location;
 
 use crate::engine::{Inner, single};
 use crate::expect::Pass;

@@ -16,7 +16,7 @@ use lode_lake::{DeltaTable, Snapshot, Store, StorePath};
 use crate::db::MetaDb;
 use crate::epoch::Claims;
 use crate::snapshots::SnapshotCache;
-use crate::{CatalogChange, CatalogError, Counts, SealContent, layout, owner};
+use crate::{CatalogChange, CatalogError, Counts, SealContent, owner};
 
 pub struct OpenOptions {
     /// Take over a lake that another metadata DB owns.

@@ -21,7 +21,7 @@ use lode_core::{ErrorKind, Fence};
 use crate::CatalogError;
 use schema::MIGRATIONS;
 
-pub(crate) use pipelines::{PipelineRecord, kind_text};
+pub(crate) use pipelines::PipelineRecord;
 
 /// Name of the DB file in the data folder.
 pub(crate) const FILE_NAME: &str = "meta.db";

@@ -10,7 +10,7 @@ use lode_core::{Epoch, Fence, PipelineId};
 use super::MetaDb;
 use crate::{CatalogError, Counts, Pipeline, PipelineKind, PipelineState, PipelineStatus};
 
-pub(crate) fn kind_text(kind: PipelineKind) -> &'static str {
+fn kind_text(kind: PipelineKind) -> &'static str {
     match kind {
         PipelineKind::Ingest => "ingest",
         PipelineKind::Model => "model",

@@ -69,23 +69,25 @@ impl Draft {
         let bytes =
             serde_json::to_vec(&seal).map_err(|error| Problem::internal("a seal did not encode").cause(error))?;
         catalog.check_fence().await?;
-        match put(catalog, &seal, Bytes::from(bytes)).await {
+        let refused = match put(catalog, &seal, Bytes::from(bytes)).await {
             Ok(Put::Created) => return Ok(Sealed { seal }),
-            Ok(Put::Exists) => {}
-            Err(error) => tracing::debug!(error = %error, "the put of a seal is unclear"),
-        }
-        self.read_back(seal).await
+            Ok(Put::Exists) => None,
+            Err(error) => Some(error),
+        };
+        self.read_back(seal, refused).await
     }
 
     /// Never the next number with this draft: its ranges follow the seal before this number, and no other.
-    async fn read_back(&self, seal: Seal) -> Result<Sealed, CatalogError> {
-        let lost = || CatalogError::SealLost { pipeline: self.pipeline.name.clone(), epoch: self.epoch };
+    async fn read_back(&self, seal: Seal, refused: Option<CatalogError>) -> Result<Sealed, CatalogError> {
         match self.catalog.read_seal(seal.pipeline, seal.epoch).await {
-            Ok(found) if found.attempt == seal.attempt => Ok(Sealed { seal: found }),
-            Ok(_) => Err(lost()),
-            // Not there, or not to be read now: it may yet arrive, so the draft is over in any case.
-            Err(CatalogError::Lake(LakeError::NotFound { .. })) => Err(lost()),
-            Err(error) => Err(error),
+            Ok(found) if found.attempt == seal.attempt => return Ok(Sealed { seal: found }),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(error = %error, "the seal cannot be read back"),
+        }
+        match refused {
+            // A full disk says so itself; where it is unclear, the put may yet arrive, and the draft is over in any case.
+            Some(error) if error.kind() != ErrorKind::Unavailable => Err(error),
+            _ => Err(CatalogError::SealLost { pipeline: self.pipeline.name.clone(), epoch: self.epoch }),
         }
     }
 }

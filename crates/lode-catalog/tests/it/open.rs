@@ -1,0 +1,212 @@
+//! Opening: owner, versions, damage, locks; what stands in the DB.
+
+use std::sync::Arc;
+
+use chrono::DateTime;
+use lode_catalog::{
+    Catalog, CatalogChange, CatalogError, DataLock, OpenOptions, PipelineKind, RelationEntry, RunRow, SealContent,
+};
+use lode_core::{ErrorKind, Explain, FixedClock, TableName};
+use lode_lake::Store;
+
+use crate::world::{World, options};
+
+async fn put_view(catalog: &Arc<Catalog>, name: &str) {
+    let pipeline = catalog.pipeline(PipelineKind::Model, name, None).await.unwrap();
+    let draft = catalog.begin(&pipeline).await.unwrap();
+    let view = CatalogChange::PutView {
+        name: name.parse().unwrap(),
+        sql: "select 1".into(),
+        schema_json: "{\"fields\":[]}".into(),
+    };
+    draft.commit(SealContent { catalog: vec![view], ..SealContent::default() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fence_grows_with_each_start() {
+    let world = World::new();
+    let first = world.open().await;
+    let second = world.open().await;
+    assert_eq!(second.fence(), first.fence().next());
+    let pipeline = first.pipeline(PipelineKind::Model, "m", None).await.unwrap();
+    assert!(matches!(first.begin(&pipeline).await.unwrap_err(), CatalogError::Fenced));
+}
+
+#[tokio::test]
+async fn another_db_needs_adopt() {
+    let world = World::new();
+    let first = world.open().await;
+    put_view(&first, "public.v").await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let error = Catalog::open(world.store.clone(), elsewhere.path(), options()).await.unwrap_err();
+    // It has epochs, and this data folder never had a DB: whether it was lost or lies elsewhere, nothing starts anew.
+    assert!(matches!(error, CatalogError::Lost { .. }), "{error}");
+    let other = Store::memory();
+    drop(Catalog::open(other, elsewhere.path(), options()).await.unwrap());
+    let error = Catalog::open(world.store.clone(), elsewhere.path(), options()).await.unwrap_err();
+    assert!(matches!(error, CatalogError::Owned { .. }), "{error}");
+    assert!(error.remedy().unwrap().contains("--adopt"));
+    let empty = tempfile::tempdir().unwrap();
+    let adopt = OpenOptions { adopt: true, ..options() };
+    let taken = Catalog::open(world.store.clone(), empty.path(), adopt).await.unwrap();
+    let names: Vec<_> = taken.relations().await.unwrap().iter().map(|relation| relation.name().to_string()).collect();
+    assert_eq!(names, ["public.v"]);
+    assert!(matches!(world.try_open().await.unwrap_err(), CatalogError::Owned { .. }));
+}
+
+#[tokio::test]
+async fn rebuild_respects_the_owner() {
+    let world = World::new();
+    put_view(&world.open().await, "public.v").await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let error = lode_catalog::rebuild(&world.store, elsewhere.path(), &options()).await.unwrap_err();
+    assert!(matches!(error, CatalogError::Owned { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_lost_db_names_the_rebuild() {
+    let world = World::new();
+    let catalog = world.open().await;
+    put_view(&catalog, "public.v").await;
+    catalog.close().await;
+    drop(catalog);
+    world.lose_db();
+    let error = world.try_open().await.unwrap_err();
+    assert!(matches!(error, CatalogError::Lost { .. }), "{error}");
+    assert!(error.remedy().unwrap().contains("lode doctor --rebuild"));
+    // An empty file is as good as none.
+    std::fs::write(world.db_path(), b"").unwrap();
+    assert!(matches!(world.try_open().await.unwrap_err(), CatalogError::Lost { .. }));
+}
+
+#[tokio::test]
+async fn a_lost_db_of_a_lake_without_epochs_is_made_again() {
+    let world = World::new();
+    world.open().await.close().await;
+    world.lose_db();
+    assert!(world.open().await.relations().await.unwrap().is_empty());
+    assert!(world.open().await.relations().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_newer_db_is_refused() {
+    let world = World::new();
+    let catalog = world.open().await;
+    catalog.close().await;
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", world.db_path().display())).await.unwrap();
+    sqlx::query("INSERT INTO lode_schema (version) VALUES (999)").execute(&pool).await.unwrap();
+    pool.close().await;
+    let error = world.try_open().await.unwrap_err();
+    assert!(matches!(error, CatalogError::Newer { found: 999, .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_damaged_db_is_named() {
+    let world = World::new();
+    let catalog = world.open().await;
+    put_view(&catalog, "public.v").await;
+    catalog.close().await;
+    std::fs::write(world.db_path(), vec![0x5a; 20_000]).unwrap();
+    let error = world.try_open().await.unwrap_err();
+    assert!(matches!(error, CatalogError::Damaged { .. }), "{error}");
+    assert!(error.remedy().unwrap().contains("lode doctor --rebuild"));
+    world.rebuild().await;
+    assert_eq!(world.open().await.relations().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_data_folder_has_one_holder() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = DataLock::acquire(folder.path()).unwrap();
+    match DataLock::acquire(folder.path()).unwrap_err() {
+        CatalogError::Locked { pid, .. } => assert_eq!(pid, std::process::id()),
+        other => panic!("{other}"),
+    }
+    drop(held);
+    DataLock::acquire(folder.path()).unwrap();
+}
+
+#[tokio::test]
+async fn runs_and_notes_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(FixedClock::new(DateTime::from_timestamp_micros(1_700_000_000_000_001).unwrap()));
+    let options = OpenOptions { adopt: false, clock: Arc::clone(&clock) as _ };
+    let catalog = Catalog::open(Store::memory(), folder.path(), options).await.unwrap();
+    let mut run = RunRow {
+        id: "r1".into(),
+        command: "build".into(),
+        started_at: catalog.now(),
+        finished_at: None,
+        status: "running".into(),
+        nodes: serde_json::json!([]),
+    };
+    catalog.record_run(&run).await.unwrap();
+    run.finished_at = Some(catalog.now());
+    run.status = "success".into();
+    run.nodes = serde_json::json!([{ "name": "m", "rows": 12_345_678_901_234_u64 }]);
+    catalog.record_run(&run).await.unwrap();
+    let later = RunRow { id: "r2".into(), started_at: run.started_at + chrono::TimeDelta::seconds(1), ..run.clone() };
+    catalog.record_run(&later).await.unwrap();
+    assert_eq!(catalog.runs(10).await.unwrap(), [later, run]);
+    assert_eq!(catalog.get_note("parse", "a").await.unwrap(), None);
+    catalog.put_note("parse", "a", "1").await.unwrap();
+    catalog.put_note("parse", "a", "2").await.unwrap();
+    assert_eq!(catalog.get_note("parse", "a").await.unwrap().as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn a_pipeline_keeps_its_id_through_a_new_name() {
+    let world = World::new();
+    let catalog = world.open().await;
+    let old = catalog.pipeline(PipelineKind::Ingest, "a", None).await.unwrap();
+    assert_eq!(catalog.pipeline(PipelineKind::Ingest, "a", None).await.unwrap(), old);
+    assert_ne!(catalog.pipeline(PipelineKind::Model, "a", None).await.unwrap().id, old.id);
+    let new = catalog.pipeline(PipelineKind::Ingest, "b", Some("a")).await.unwrap();
+    assert_eq!((new.id, new.name.as_str()), (old.id, "b"));
+    assert_ne!(catalog.pipeline(PipelineKind::Ingest, "a", None).await.unwrap().id, old.id);
+    catalog.close().await;
+    world.lose_db();
+    world.rebuild().await;
+    let again = world.open().await;
+    assert_eq!(again.pipeline(PipelineKind::Ingest, "b", None).await.unwrap().id, old.id);
+}
+
+#[tokio::test]
+async fn views_are_put_replaced_and_dropped() {
+    let world = World::new();
+    let catalog = world.open().await;
+    put_view(&catalog, "gold.v").await;
+    let name: TableName = "gold.v".parse().unwrap();
+    assert!(
+        matches!(catalog.relation(&name).await.unwrap(), Some(RelationEntry::View(view)) if view.sql == "select 1")
+    );
+    let pipeline = catalog.pipeline(PipelineKind::Statement, "drop", None).await.unwrap();
+    let drop_view = CatalogChange::Drop { name: name.clone() };
+    let draft = catalog.begin(&pipeline).await.unwrap();
+    draft.commit(SealContent { catalog: vec![drop_view], ..SealContent::default() }).await.unwrap();
+    assert!(catalog.relation(&name).await.unwrap().is_none());
+    catalog.close().await;
+    world.lose_db();
+    assert_eq!(world.rebuild().await.views, 0);
+}
+
+#[tokio::test]
+async fn copies_of_the_db_go_to_the_lake_and_open() {
+    let world = World::new();
+    let catalog = world.open().await;
+    put_view(&catalog, "public.v").await;
+    let mut newest = catalog.backup_meta().await.unwrap();
+    for _ in 0..4 {
+        newest = catalog.backup_meta().await.unwrap();
+    }
+    let copies = world.store.list(&"_lode/meta".into(), None).await.unwrap();
+    assert_eq!(copies.len(), 3);
+    assert_eq!(copies.last().unwrap().location, newest);
+    put_view(&catalog, "public.w").await;
+    catalog.close().await;
+    world.lose_db();
+    // An old copy knows less than the lake: what is missing is rolled forward.
+    std::fs::write(world.db_path(), world.store.get(&newest).await.unwrap()).unwrap();
+    assert_eq!(world.open().await.relations().await.unwrap().len(), 2);
+}

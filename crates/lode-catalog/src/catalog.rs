@@ -310,7 +310,7 @@ impl Catalog {
         // The lake first: a descriptor that no DB knows is harmless, a pipeline that no rebuild finds is not.
         let pipeline = Pipeline { id: PipelineId::random(), kind, name: name.to_owned() };
         self.write_descriptor(&pipeline).await?;
-        self.db.add_pipeline(&pipeline).await?;
+        self.db.add_pipelines(std::slice::from_ref(&pipeline)).await?;
         let found = self.db.find_pipeline(kind, name).await?;
         Ok(found.ok_or_else(|| Problem::internal(format!("pipeline \"{name}\" was not added")))?.pipeline)
     }

@@ -137,10 +137,11 @@ async fn needed_seal(store: &Store, id: PipelineId, epoch: Epoch) -> Result<Seal
 async fn add_pipelines(store: &Store, db: &MetaDb, newest: &BTreeMap<PipelineId, Epoch>) -> Result<(), CatalogError> {
     let mut ids: Vec<_> = newest.iter().collect();
     ids.sort_by_key(|(id, epoch)| (std::cmp::Reverse(**epoch), **id));
+    let mut pipelines = Vec::with_capacity(ids.len());
     for (id, _) in ids {
-        db.add_pipeline(&owner::read_descriptor(store, *id).await?).await?;
+        pipelines.push(owner::read_descriptor(store, *id).await?);
     }
-    Ok(())
+    db.add_pipelines(&pipelines).await
 }
 
 /// What the replay saw of tables.

@@ -138,20 +138,22 @@ impl MetaDb {
         Ok((Epoch(self.get(&row, 0)?), serde_json::from_str(&text).map_err(|error| self.damaged(error))?))
     }
 
-    /// Adds a pipeline before its first epoch; one of the same kind and name, or id, stays.
-    pub(crate) async fn add_pipeline(&self, pipeline: &Pipeline) -> Result<(), CatalogError> {
+    /// Adds pipelines before their first epoch; one of the same kind and name, or id, stays.
+    pub(crate) async fn add_pipelines(&self, pipelines: &[Pipeline]) -> Result<(), CatalogError> {
         let mut tx = self.write().await?;
-        sqlx::query(
-            "INSERT INTO pipelines (id, kind, name, published, source_position, rows_in, rows_landed, \
-             rows_quarantined, rows_dropped, rows_replayed) VALUES ($1, $2, $3, 0, 'null', 0, 0, 0, 0, 0) \
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(pipeline.id.to_string())
-        .bind(kind_text(pipeline.kind))
-        .bind(&pipeline.name)
-        .execute(tx.connection())
-        .await
-        .map_err(|error| self.failed("write to", error))?;
+        for pipeline in pipelines {
+            sqlx::query(
+                "INSERT INTO pipelines (id, kind, name, published, source_position, rows_in, rows_landed, \
+                 rows_quarantined, rows_dropped, rows_replayed) VALUES ($1, $2, $3, 0, 'null', 0, 0, 0, 0, 0) \
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(pipeline.id.to_string())
+            .bind(kind_text(pipeline.kind))
+            .bind(&pipeline.name)
+            .execute(tx.connection())
+            .await
+            .map_err(|error| self.failed("write to", error))?;
+        }
         tx.commit().await
     }
 

@@ -13,30 +13,43 @@ use crate::{CatalogChange, CatalogError, FileRow, Seal};
 const ROWS_PER_INSERT: usize = 1_000;
 
 impl MetaDb {
-    /// Publishes the sealed epoch if it is the next one and `fence` is still the newest. `versions` holds, by location, the
-    /// version of each changed table that readers may see. Returns false, and changes nothing, otherwise.
+    /// Publishes sealed epochs together, each if it is its pipeline's next one and `fence` is still the newest. `versions`
+    /// holds, by location, the version of each changed table that readers may see. An epoch that is published already is
+    /// left out. Returns false, and changes nothing, if one cannot be published.
     pub(crate) async fn publish(
         &self,
-        seal: &Seal,
+        seals: &[Seal],
         fence: Fence,
         versions: &BTreeMap<String, SnapshotId>,
     ) -> Result<bool, CatalogError> {
+        let failed = |error| self.failed("write to", error);
         let mut tx = self.write().await?;
-        let moved = sqlx::query(
-            "UPDATE pipelines SET published = $1 WHERE id = $2 AND published = $3 \
-             AND EXISTS (SELECT 1 FROM lake WHERE fence = $4)",
-        )
-        .bind(seal.epoch.0)
-        .bind(seal.pipeline.to_string())
-        .bind(seal.epoch.0 - 1)
-        .bind(fence.0)
-        .execute(tx.connection())
-        .await
-        .map_err(|error| self.failed("write to", error))?;
-        if moved.rows_affected() == 0 {
-            return Ok(false);
+        for seal in seals {
+            let moved = sqlx::query(
+                "UPDATE pipelines SET published = $1 WHERE id = $2 AND published = $3 \
+                 AND EXISTS (SELECT 1 FROM lake WHERE fence = $4)",
+            )
+            .bind(seal.epoch.0)
+            .bind(seal.pipeline.to_string())
+            .bind(seal.epoch.0 - 1)
+            .bind(fence.0)
+            .execute(tx.connection())
+            .await
+            .map_err(failed)?;
+            if moved.rows_affected() == 1 {
+                self.write_epoch(&mut tx, seal, versions).await?;
+                continue;
+            }
+            let done = sqlx::query("SELECT 1 FROM pipelines WHERE id = $1 AND published >= $2")
+                .bind(seal.pipeline.to_string())
+                .bind(seal.epoch.0)
+                .fetch_optional(tx.connection())
+                .await
+                .map_err(failed)?;
+            if done.is_none() {
+                return Ok(false);
+            }
         }
-        self.write_epoch(&mut tx, seal, versions).await?;
         tx.commit().await?;
         Ok(true)
     }

@@ -1,9 +1,8 @@
 //! Sealed -> Applied: one Delta commit for each changed table, in the order of their locations.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lode_core::{ErrorKind, Explain, PipelineId, SnapshotId};
+use lode_core::{ErrorKind, Explain, PipelineId};
 use lode_lake::{Applied as Outcome, LakeError, TableChange, Txn, apply};
 
 use super::Seal;
@@ -13,8 +12,6 @@ use crate::{Catalog, CatalogError};
 /// An epoch whose commits all stand in the logs of its tables.
 pub(crate) struct Applied {
     pub(crate) seal: Seal,
-    /// By location: a version that holds the epoch.
-    pub(crate) versions: BTreeMap<String, SnapshotId>,
 }
 
 /// Pauses before the store is asked again.
@@ -32,14 +29,12 @@ impl Sealed {
         let txn = Txn { app_id: app_id(seal.pipeline), version: seal.epoch.0 };
         let mut changes: Vec<&TableChange> = seal.content.tables.iter().collect();
         changes.sort_by(|a, b| a.location.cmp(&b.location));
-        let mut versions = BTreeMap::new();
         for change in changes {
             let outcome = apply_one(catalog, change, &txn).await?;
             let (Outcome::Committed(version) | Outcome::AlreadyThere(version)) = outcome;
             tracing::debug!(table = %change.table, version = version.0, epoch = seal.epoch.0, "epoch applied to table");
-            versions.insert(change.location.clone(), version);
         }
-        Ok(Applied { seal, versions })
+        Ok(Applied { seal })
     }
 }
 

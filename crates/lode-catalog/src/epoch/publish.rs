@@ -1,11 +1,11 @@
 //! Applied -> Published: readers see the epoch, and the source may be told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lode_core::{Epoch, PipelineId, SnapshotId, TableName};
 use lode_lake::{DeltaTable, LogCommit, Txn};
 
-use super::apply::Applied;
+use super::apply::{Applied, app_id};
 use super::seal::{Sealed, may_heal};
 use super::{Published, Seal, claim_keys};
 use crate::{Catalog, CatalogError, Pipeline, RelationEntry};
@@ -13,10 +13,24 @@ use crate::{Catalog, CatalogError, Pipeline, RelationEntry};
 /// The version of a table that readers may see: the last one before the first commit of an epoch that is not published.
 /// `from` is a version that readers may see for sure. Commits of others than our pipelines count as published.
 pub(crate) fn cut(commits: &[LogCommit], from: SnapshotId, published: &HashMap<PipelineId, Epoch>) -> SnapshotId {
-    let hidden = |txn: &Txn| {
-        txn.app_id.parse().ok().and_then(|id: PipelineId| published.get(&id)).is_some_and(|e| txn.version > e.0)
-    };
-    commits.iter().take_while(|commit| !commit.txns.iter().any(hidden)).last().map_or(from, |commit| commit.version)
+    let shown = commits.iter().take_while(|commit| commit.txns.iter().all(|txn| hidden(txn, published).is_none()));
+    shown.last().map_or(from, |commit| commit.version)
+}
+
+/// The pipeline whose unpublished epoch a transaction belongs to.
+fn hidden(txn: &Txn, published: &HashMap<PipelineId, Epoch>) -> Option<PipelineId> {
+    let id: PipelineId = txn.app_id.parse().ok()?;
+    (txn.version > published.get(&id)?.0).then_some(id)
+}
+
+/// Pipelines with an unpublished epoch in front of the commit of `seal`.
+fn in_front(commits: &[LogCommit], seal: &Seal, published: &HashMap<PipelineId, Epoch>) -> BTreeSet<PipelineId> {
+    let app = app_id(seal.pipeline);
+    let own = commits
+        .iter()
+        .position(|commit| commit.txns.iter().any(|txn| txn.app_id == app && txn.version == seal.epoch.0));
+    let before = commits.iter().take(own.unwrap_or(0));
+    before.flat_map(|commit| &commit.txns).filter_map(|txn| hidden(txn, published)).collect()
 }
 
 impl Catalog {
@@ -63,18 +77,36 @@ impl Catalog {
         Ok(versions)
     }
 
-    /// The versions that readers may see of the tables at `locations`, each with one that they see already.
-    async fn cuts(
-        &self,
-        locations: BTreeMap<String, SnapshotId>,
-        published: &HashMap<PipelineId, Epoch>,
-    ) -> Result<BTreeMap<String, SnapshotId>, CatalogError> {
-        let mut versions = BTreeMap::new();
-        for (location, from) in locations {
-            let commits = DeltaTable::new(self.store(), &location).commits_after(from).await?;
-            versions.insert(location, cut(&commits, from, published));
+    /// The epoch, with all epochs of other pipelines that have to be published with it, and the versions that readers may
+    /// then see, by location.
+    ///
+    /// Another pipeline's commit may stand in front of ours in one table and behind it in the next (a process that was
+    /// overtaken left its epoch half done): published alone, our tables would be seen at two epochs.
+    async fn together(&self, seal: Seal) -> Result<(Vec<Seal>, BTreeMap<String, SnapshotId>), CatalogError> {
+        let mut group = vec![seal];
+        loop {
+            let mut epochs = self.db().published_epochs().await?;
+            for seal in &group {
+                let known = epochs.entry(seal.pipeline).or_insert(Epoch::ZERO);
+                *known = (*known).max(seal.epoch);
+            }
+            let (mut versions, mut missing) = (BTreeMap::new(), BTreeSet::new());
+            for seal in &group {
+                for (location, from) in self.readable(seal).await? {
+                    let commits = DeltaTable::new(self.store(), &location).commits_after(from).await?;
+                    missing.extend(in_front(&commits, seal, &epochs));
+                    versions.insert(location, cut(&commits, from, &epochs));
+                }
+            }
+            if missing.is_empty() {
+                return Ok((group, versions));
+            }
+            for id in missing {
+                let next = epochs.get(&id).copied().unwrap_or(Epoch::ZERO).next();
+                let seal = self.needed_seal(id, next).await?;
+                group.push(Sealed { seal }.apply(self).await?.seal);
+            }
         }
-        Ok(versions)
     }
 
     /// Picks up foreign and maintenance commits of the given tables.
@@ -110,25 +142,16 @@ impl Applied {
     /// Moves all tables of the epoch, its ledger rows, sums and position in one DB transaction; then reads back from the DB
     /// what the source may be told.
     async fn publish(self, catalog: &Catalog) -> Result<Published, CatalogError> {
-        let seal = &self.seal;
         catalog.check_fence().await?;
-        let mut epochs = catalog.db().published_epochs().await?;
-        let known = epochs.entry(seal.pipeline).or_insert(Epoch::ZERO);
-        *known = (*known).max(seal.epoch);
-        let versions = catalog.cuts(catalog.readable(seal).await?, &epochs).await?;
-        for (location, applied) in &self.versions {
-            if versions.get(location).is_some_and(|version| version < applied) {
-                tracing::debug!(location = %location, epoch = seal.epoch.0, "table waits for an epoch of another pipeline");
-            }
-        }
+        let (group, versions) = catalog.together(self.seal.clone()).await?;
         catalog.arrow("epoch.publish.before").await?;
-        if catalog.db().publish(seal, catalog.fence(), &versions).await? {
-            tracing::debug!(pipeline = %seal.pipeline, epoch = seal.epoch.0, "epoch published");
+        if catalog.db().publish(&group, catalog.fence(), &versions).await? {
+            tracing::debug!(pipeline = %self.seal.pipeline, epoch = self.seal.epoch.0, "epoch published");
         } else {
             catalog.check_fence().await?;
         }
         catalog.arrow("epoch.publish.after").await?;
-        catalog.acknowledge(seal).await
+        catalog.acknowledge(&self.seal).await
     }
 }
 

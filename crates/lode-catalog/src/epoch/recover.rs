@@ -53,7 +53,7 @@ impl Catalog {
     }
 
     /// A seal that must be there: the newest published one is never deleted, and no number is left out.
-    async fn needed_seal(&self, id: PipelineId, epoch: Epoch) -> Result<Seal, CatalogError> {
+    pub(super) async fn needed_seal(&self, id: PipelineId, epoch: Epoch) -> Result<Seal, CatalogError> {
         self.read_seal(id, epoch).await.map_err(|error| match error {
             CatalogError::Lake(LakeError::NotFound { .. }) => {
                 CatalogError::BadSeal { path: layout::seal(id, epoch).to_string(), reason: "is missing".into() }
@@ -96,7 +96,7 @@ impl Catalog {
         for (id, newest) in newest {
             if newest > Epoch::ZERO {
                 let pipeline = self.read_descriptor(id).await?;
-                self.db().add_pipeline(&pipeline).await?;
+                self.db().add_pipelines(std::slice::from_ref(&pipeline)).await?;
                 self.recover_or_note(&PipelineRecord { pipeline, published: Epoch::ZERO, error: None }).await?;
             }
         }

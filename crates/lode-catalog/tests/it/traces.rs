@@ -258,3 +258,30 @@ async fn a_sleeper_at_a_table_commit_finds_it_done() {
     assert!(matches!(asleep.await.unwrap(), Err(CatalogError::Fenced)));
     assert_eq!(check(&new).await, before);
 }
+
+/// A process that was overtaken left half an epoch which the next one has not seen. An epoch of another pipeline on the same
+/// table takes it along: else one of its tables would stay behind.
+#[tokio::test]
+async fn an_epoch_takes_along_what_stands_in_front_of_it() {
+    let world = World::new();
+    let old = world.open().await;
+    step(&old, 2, Contract::Loose).await.unwrap();
+    let new = world.open().await;
+    set_fence(&world, old.fence().0).await;
+    fail_at(&old, "epoch.apply.before", 2);
+    step(&old, 2, Contract::Loose).await.unwrap_err();
+    set_fence(&world, new.fence().0).await;
+    let before = check(&new).await;
+    assert_eq!(before.progress, 2);
+    let statement = new.pipeline(PipelineKind::Statement, "s", None).await.unwrap();
+    let draft = new.begin(&statement).await.unwrap();
+    let name = "gold.rows".parse().unwrap();
+    let tables = vec![
+        change(&draft, &new, &bronze(), lode_lake::Operation::Append, &[FOREIGN]).await.unwrap(),
+        change(&draft, &new, &name, lode_lake::Operation::Append, &[1]).await.unwrap(),
+    ];
+    draft.commit(lode_catalog::SealContent { tables, ..Default::default() }).await.unwrap();
+    let view = check(&new).await;
+    assert_eq!((view.progress, view.foreign), (4, vec![FOREIGN]));
+    assert!(new.relation(&name).await.unwrap().is_some());
+}

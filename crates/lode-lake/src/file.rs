@@ -55,7 +55,7 @@ impl Default for WriterOptions {
 /// Writes batches into data files. Blocking: call it from `task::cpu`. One writer a thread; the files of several writers
 /// go into one `TableChange`. Files become visible only by a commit; those of a dropped writer are orphans for `vacuum`.
 pub struct TableWriter {
-    inner: crate::delta::Writer,
+    inner: crate::write::Writer,
 }
 
 impl TableWriter {
@@ -66,7 +66,7 @@ impl TableWriter {
         attempt: AttemptId,
         options: WriterOptions,
     ) -> Self {
-        Self { inner: crate::delta::Writer::new(store, location, definition, attempt, options) }
+        Self { inner: crate::write::Writer::new(store, location, definition, attempt, options) }
     }
 
     /// Writes rows whose columns are those of the definition by name, in any order; missing nullable columns become NULL,

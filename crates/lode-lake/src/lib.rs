@@ -4,15 +4,18 @@
 //! `TableWriter` makes data files, `TableChange` is what a commit will do, and `apply` does it exactly once.
 
 mod change;
+mod convert;
 mod definition;
 mod delta;
 mod error;
 mod file;
 mod store;
+mod write;
 
 pub use change::{Applied, Operation, TableChange, Txn, apply};
+pub use convert::from_stored;
 pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
-pub use delta::{CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
+pub use delta::{ColumnStats, CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
 pub use error::LakeError;
 pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
 pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StorePath};

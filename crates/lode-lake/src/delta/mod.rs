@@ -1,17 +1,35 @@
 //! The Delta log: reading any, writing ours. Source: Delta transaction log protocol.
 
+pub(crate) mod action;
+mod cache;
+mod checkpoint;
+mod commit;
+mod deletion_vector;
+mod evolve;
+mod log;
+mod protocol;
+mod pruning;
+pub(crate) mod schema;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
+use parquet::arrow::arrow_reader::RowSelection;
+use roaring::RoaringTreemap;
 
-use lode_core::{AttemptId, SnapshotId, TableName};
+use lode_core::SnapshotId;
 
-use crate::{
-    Applied, DataFile, Evolution, LakeError, SchemaPolicy, Store, TableChange, TableDefinition, Txn, WriterOptions,
-};
+use self::action::Commit;
+use self::log::{Listing, LogState, read_commit};
+use crate::{DataFile, LakeError, Store, TableDefinition, Txn};
+
+pub(crate) use cache::TableCache;
+pub(crate) use commit::apply;
+pub(crate) use evolve::{create_definition, evolve};
+pub use pruning::ColumnStats;
+pub(crate) use schema::schema_json;
 
 /// A table folder.
 #[derive(Debug, Clone)]
@@ -26,17 +44,18 @@ pub struct Snapshot {
     pub version: SnapshotId,
     pub committed_at: DateTime<Utc>,
     pub definition: TableDefinition,
-    /// Live files, each with its deletion vector if it has one.
+    /// Live files, oldest first, each with its deletion vector if it has one.
     pub files: Arc<Vec<LiveFile>>,
     /// Newest version of each application transaction.
     pub txns: HashMap<String, i64>,
 }
 
-/// A file of a snapshot, as a scan needs it.
+/// A file of a snapshot, as a scan needs it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LiveFile {
-    pub file: DataFile,
+    pub file: Arc<DataFile>,
     pub has_deletes: bool,
+    pub(crate) vector: Option<Arc<deletion_vector::Descriptor>>,
 }
 
 /// One commit, for `history`.
@@ -60,38 +79,151 @@ pub struct LogCommit {
 }
 
 impl DeltaTable {
+    /// `location` is the table's folder, relative to the store.
     pub fn new(store: &Store, location: &str) -> Self {
-        Self { store: store.clone(), location: location.to_owned() }
+        Self { store: store.clone(), location: location.trim_matches('/').to_owned() }
     }
 
     /// The newest version in the log; `None` when there is no table.
+    /// Errors: as `snapshot`.
     pub async fn newest(&self) -> Result<Option<SnapshotId>, LakeError> {
-        let _ = (&self.store, &self.location);
-        unimplemented!()
+        let table = self.store.tables.table(&self.location);
+        let mut state = table.lock().await;
+        if state.is_none() {
+            let hint = checkpoint::hint(&self.store, &self.location).await?.unwrap_or(0);
+            return Ok(Listing::read(&self.store, &self.location, hint).await?.newest().map(SnapshotId));
+        }
+        cache::refresh(&self.store, &self.location, &mut state, None).await?;
+        Ok(state.as_ref().map(|state| SnapshotId(state.version)))
     }
 
-    /// The state at a version, or the newest one. Errors: `NotFound`, `NoSnapshot`, `Unsupported`, `Corrupt`.
+    /// The state at a version, or the newest one. A version that is in memory costs no look at the store.
+    /// Errors: `NotFound`, `NoSnapshot`, `Unsupported`, `Corrupt`.
     pub async fn snapshot(&self, at: Option<SnapshotId>) -> Result<Arc<Snapshot>, LakeError> {
-        let _ = at;
-        unimplemented!()
+        let at = at.map(|at| at.0);
+        let missing = || LakeError::NotFound { path: log::log_folder(&self.location).to_string() };
+        let table = self.store.tables.table(&self.location);
+        let mut state = table.lock().await;
+        if state.as_ref().is_none_or(|state| at.is_none_or(|at| at > state.version)) {
+            cache::refresh(&self.store, &self.location, &mut state, at).await?;
+        }
+        let known = state.as_mut().ok_or_else(missing)?;
+        match at {
+            Some(at) if at > known.version => Err(LakeError::NoSnapshot {
+                table: self.location.clone(),
+                wanted: SnapshotId(at),
+                newest: SnapshotId(known.version),
+            }),
+            Some(at) if at < known.version => {
+                if let Some(snapshot) = known.snapshot_back(at) {
+                    return Ok(snapshot);
+                }
+                drop(state);
+                let mut old = LogState::load(&self.store, &self.location, Some(at)).await?.ok_or_else(missing)?;
+                Ok(old.snapshot())
+            }
+            _ => Ok(known.snapshot()),
+        }
     }
 
-    /// The version that was current at a time. Errors: `NoSnapshot`.
+    /// The version that was current at a time. Errors: `NotFound`, `NoSnapshot` when the log begins later.
     pub async fn version_at(&self, at: DateTime<Utc>) -> Result<SnapshotId, LakeError> {
-        let _ = at;
-        unimplemented!()
+        let listing = Listing::read(&self.store, &self.location, 0).await?;
+        let versions: Vec<i64> = listing.commits.keys().copied().collect();
+        let (Some(oldest), Some(newest)) = (versions.first(), versions.last()) else {
+            return Err(LakeError::NotFound { path: log::log_folder(&self.location).to_string() });
+        };
+        // Commit times grow along the log, so a few commits are read, not all.
+        let (mut low, mut high) = (0, versions.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let version = versions.get(middle).copied().unwrap_or_default();
+            if self.summary(&listing, version).await?.committed_at <= at {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        match low.checked_sub(1).and_then(|last| versions.get(last)) {
+            Some(version) => Ok(SnapshotId(*version)),
+            None => Err(LakeError::NoSnapshot {
+                table: self.location.clone(),
+                wanted: SnapshotId(*oldest - 1),
+                newest: SnapshotId(*newest),
+            }),
+        }
     }
 
     /// Commits after `version`, oldest first; an empty answer costs one look at the store.
     pub async fn commits_after(&self, version: SnapshotId) -> Result<Vec<LogCommit>, LakeError> {
-        let _ = version;
-        unimplemented!()
+        let mut commits = Vec::new();
+        let mut next = version.0 + 1;
+        while let Some((commit, _)) = read_commit(&self.store, &self.location, next).await? {
+            commits.push(LogCommit { version: SnapshotId(next), txns: commit.txns });
+            next += 1;
+        }
+        Ok(commits)
     }
 
-    /// Newest commits first.
+    /// Newest commits first, as far back as the log still holds them.
     pub async fn history(&self, limit: usize) -> Result<Vec<CommitSummary>, LakeError> {
-        let _ = limit;
-        unimplemented!()
+        let listing = Listing::read(&self.store, &self.location, 0).await?;
+        let mut summaries = Vec::new();
+        for version in listing.commits.keys().rev().take(limit) {
+            summaries.push(self.summary(&listing, *version).await?);
+        }
+        Ok(summaries)
+    }
+
+    async fn summary(&self, listing: &Listing, version: i64) -> Result<CommitSummary, LakeError> {
+        let path = log::commit_path(&self.location, version);
+        let (commit, _) = read_commit(&self.store, &self.location, version)
+            .await?
+            .ok_or_else(|| LakeError::NotFound { path: path.to_string() })?;
+        let modified = listing.commits.get(&version).map(|meta| meta.last_modified).unwrap_or_default();
+        Ok(summary(version, commit, modified))
+    }
+
+    /// The dead rows of a file, by position from 0; `None` when all its rows live.
+    /// Errors: `Corrupt`, `NotFound`, `Store`, `Unsupported`.
+    pub async fn deleted_rows(&self, file: &LiveFile) -> Result<Option<RoaringTreemap>, LakeError> {
+        match &file.vector {
+            Some(vector) => vector.read(&self.store, &self.location).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The live rows of a file of `total_rows` rows, for a Parquet scan; `None` when all live.
+    /// Errors: as `deleted_rows`.
+    pub async fn live_rows(&self, file: &LiveFile, total_rows: u64) -> Result<Option<RowSelection>, LakeError> {
+        Ok(self.deleted_rows(file).await?.map(|dead| deletion_vector::live_rows(&dead, total_rows)))
+    }
+}
+
+fn summary(version: i64, commit: Commit, modified: DateTime<Utc>) -> CommitSummary {
+    let info = commit.info;
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let properties = [&info.operation_parameters, &info.operation_metrics]
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|(key, value)| (key.clone(), text(value)))
+        .collect();
+    let files_added = commit.adds.len() as u64;
+    let rows: Option<Vec<u64>> = commit
+        .adds
+        .into_iter()
+        .map(|add| add.into_file().ok().and_then(|(file, _)| file.stats.as_ref().map(|stats| stats.num_records)))
+        .collect();
+    CommitSummary {
+        version: SnapshotId(version),
+        committed_at: info.timestamp.and_then(DateTime::from_timestamp_millis).unwrap_or(modified),
+        operation: info.operation.unwrap_or_else(|| "unknown".into()),
+        engine: info.engine_info.unwrap_or_else(|| "unknown".into()),
+        rows_added: rows.map(|rows| rows.iter().sum()),
+        files_added,
+        files_removed: commit.removes.len() as u64,
+        properties,
     }
 }
 
@@ -101,69 +233,10 @@ impl Snapshot {
     }
 }
 
-pub(crate) mod schema_json {
-    use arrow::datatypes::SchemaRef;
-    use serde::{Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(schema: &SchemaRef, serializer: S) -> Result<S::Ok, S::Error> {
-        let _ = (schema, serializer);
-        unimplemented!()
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SchemaRef, D::Error> {
-        let _ = deserializer;
-        unimplemented!()
-    }
-}
-
-pub(crate) fn create_definition(
-    name: TableName,
-    schema: &Schema,
-    partition_by: Vec<String>,
-) -> Result<TableDefinition, LakeError> {
-    let _ = (name, schema, partition_by);
-    unimplemented!()
-}
-
-pub(crate) fn evolve(table: &TableDefinition, incoming: &Schema, policy: SchemaPolicy) -> Result<Evolution, LakeError> {
-    let _ = (table, incoming, policy);
-    unimplemented!()
-}
-
-pub(crate) async fn apply(
-    store: &Store,
-    change: &TableChange,
-    txn: &Txn,
-    guard: &(dyn Fn() -> Result<(), LakeError> + Send + Sync),
-) -> Result<Applied, LakeError> {
-    let _ = (store, change, txn, guard);
-    unimplemented!()
-}
-
-pub(crate) struct Writer {}
-
-impl Writer {
-    pub(crate) fn new(
-        store: &Store,
-        location: &str,
-        definition: &TableDefinition,
-        attempt: AttemptId,
-        options: WriterOptions,
-    ) -> Self {
-        let _ = (store, location, definition, attempt, options);
-        unimplemented!()
-    }
-
-    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), LakeError> {
-        let _ = batch;
-        unimplemented!()
-    }
-
-    pub(crate) fn rows(&self) -> u64 {
-        unimplemented!()
-    }
-
-    pub(crate) fn finish(self) -> Result<Vec<DataFile>, LakeError> {
-        unimplemented!()
+impl LiveFile {
+    /// Rows that live; `None` when the file has no statistics.
+    pub fn live_row_count(&self) -> Option<u64> {
+        let total = self.file.stats.as_ref()?.num_records;
+        Some(total.saturating_sub(self.vector.as_ref().map_or(0, |vector| vector.cardinality)))
     }
 }

@@ -17,6 +17,7 @@ use url::Url;
 use self::fault::FaultObjects;
 use self::local::LocalObjects;
 use crate::LakeError;
+use crate::delta::TableCache;
 
 /// A path below the store's root, `/`-separated.
 pub type StorePath = object_store::path::Path;
@@ -39,6 +40,8 @@ pub struct Store {
     backend: Backend,
     faults: Option<FaultPlan>,
     url: Url,
+    /// States of the tables below, shared by all clones.
+    pub(crate) tables: Arc<TableCache>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,7 +58,13 @@ impl Store {
         let objects = LocalObjects::open(root).map_err(|error| io_error("open", &shown, error))?;
         let url = Url::from_directory_path(objects.root())
             .map_err(|()| io_error("open", &shown, io::Error::other("the path does not fit a URL")))?;
-        let store = Self { objects: Arc::new(objects.clone()), backend: Backend::Local(objects), faults: None, url };
+        let store = Self {
+            objects: Arc::new(objects.clone()),
+            backend: Backend::Local(objects),
+            faults: None,
+            url,
+            tables: Arc::default(),
+        };
         Ok(match FaultPlan::from_env()? {
             Some(plan) => store.with_faults(plan),
             None => store,
@@ -67,7 +76,13 @@ impl Store {
         let objects = Arc::new(InMemory::new());
         #[expect(clippy::expect_used, reason = "a constant")]
         let url = Url::parse("memory:///").expect("a valid URL");
-        Self { objects: Arc::clone(&objects) as _, backend: Backend::Memory(objects), faults: None, url }
+        Self {
+            objects: Arc::clone(&objects) as _,
+            backend: Backend::Memory(objects),
+            faults: None,
+            url,
+            tables: Arc::default(),
+        }
     }
 
     /// This store with faults injected below it.
@@ -82,6 +97,7 @@ impl Store {
         let notes_puts = matches!(self.backend, Backend::Memory(_));
         self.objects = Arc::new(FaultObjects { below, plan: plan.clone(), notes_puts });
         self.faults = Some(plan);
+        self.tables = Arc::default();
         self
     }
 
@@ -133,14 +149,20 @@ impl Store {
 
     /// Errors: `NotFound`.
     pub async fn get(&self, path: &StorePath) -> Result<Bytes, LakeError> {
+        self.get_tagged(path).await.map(|(bytes, _)| bytes)
+    }
+
+    /// With the tag that tells this content of the name from another.
+    pub(crate) async fn get_tagged(&self, path: &StorePath) -> Result<(Bytes, Option<String>), LakeError> {
         let got = self.objects.get(path).await.map_err(|error| object_error("read", path, error))?;
         let expected = got.range.end - got.range.start;
+        let tag = got.meta.e_tag.clone();
         let bytes = got.bytes().await.map_err(|error| object_error("read", path, error))?;
         if bytes.len() as u64 != expected {
             let cut = io::Error::other(format!("got {} of {expected} bytes", bytes.len()));
             return Err(io_error("read", path, cut));
         }
-        Ok(bytes)
+        Ok((bytes, tag))
     }
 
     /// `None` when there is nothing under that name.
@@ -222,7 +244,7 @@ pub(crate) fn object_error(action: &'static str, path: &StorePath, source: objec
     LakeError::Store { action, path: path.to_string(), kind, source: Box::new(source) }
 }
 
-fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+pub(crate) fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(found) = error.downcast_ref::<io::Error>() {

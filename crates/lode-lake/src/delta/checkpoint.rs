@@ -1,0 +1,154 @@
+//! Checkpoints: the whole state of a log at one version. Reading any form; ours are written through the kernel.
+//! Source: Delta protocol, "Checkpoints".
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use delta_kernel::Snapshot;
+use delta_kernel_default_engine::DefaultEngineBuilder;
+use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
+use lode_core::task;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Deserialize;
+use url::Url;
+
+use super::action::{Commit, Line};
+use super::log::{at, log_folder, off_runtime};
+use crate::{LakeError, Store, StorePath};
+
+/// Commits between two checkpoints of ours.
+pub(crate) const EVERY: i64 = 100;
+/// Rows of a checkpoint turned into actions at a time.
+const ROWS_AT_ONCE: usize = 8192;
+
+#[derive(Deserialize)]
+struct Pointer {
+    version: i64,
+}
+
+/// The version that `_last_checkpoint` names; `None` when there is none or it is damaged.
+pub(crate) async fn hint(store: &Store, location: &str) -> Result<Option<i64>, LakeError> {
+    match store.get(&at(&format!("{location}/_delta_log/_last_checkpoint"))).await {
+        Ok(bytes) => Ok(serde_json::from_slice::<Pointer>(&bytes).ok().map(|pointer| pointer.version)),
+        Err(LakeError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads one whole checkpoint out of the files of its version. `None` when none is whole.
+/// Errors: `Corrupt`, `Store`.
+pub(crate) async fn read(store: &Store, location: &str, files: &[StorePath]) -> Result<Option<Commit>, LakeError> {
+    let Some(parts) = whole(files) else { return Ok(None) };
+    let mut commit = Commit::default();
+    for path in parts {
+        commit = read_part(store, path, commit).await?;
+    }
+    for sidecar in std::mem::take(&mut commit.sidecars) {
+        let name = super::action::decode_path(&sidecar.path).unwrap_or(sidecar.path);
+        let path = at(&format!("{}/_sidecars/{name}", log_folder(location)));
+        commit = read_part(store, path, commit).await?;
+    }
+    Ok(Some(commit))
+}
+
+/// The files of one whole checkpoint: a single file, or all parts of a set.
+fn whole(files: &[StorePath]) -> Option<Vec<StorePath>> {
+    let mut sets: BTreeMap<usize, Vec<StorePath>> = BTreeMap::new();
+    for path in files {
+        let name: Vec<&str> = path.filename()?.split('.').collect();
+        match name.as_slice() {
+            [_, "checkpoint", _, of, "parquet"] => sets.entry(of.parse().ok()?).or_default().push(path.clone()),
+            // One file, or the head of a v2 checkpoint.
+            [_, "checkpoint", "parquet"] | [_, "checkpoint", _, "parquet" | "json"] => return Some(vec![path.clone()]),
+            _ => {}
+        }
+    }
+    sets.into_iter().find(|(of, parts)| parts.len() == *of).map(|(_, parts)| parts)
+}
+
+async fn read_part(store: &Store, path: StorePath, commit: Commit) -> Result<Commit, LakeError> {
+    let bytes = store.get(&path).await?;
+    off_runtime("delta checkpoint", move || {
+        if path.as_ref().ends_with(".json") {
+            let mut head = Commit::parse(&bytes, &path)?;
+            head.adds.extend(commit.adds);
+            return Ok(head);
+        }
+        parse(bytes, commit).map_err(|reason| LakeError::Corrupt { path: path.to_string(), reason })
+    })
+    .await
+}
+
+/// Turns the rows into lines of JSON, as a commit has them: one reader of actions for both forms.
+fn parse(bytes: Bytes, mut commit: Commit) -> Result<Commit, String> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| error.to_string())?;
+    let columns = builder.parquet_schema();
+    let has_text_stats = columns.columns().iter().any(|column| column.path().string() == "add.stats");
+    let wanted = columns.columns().iter().enumerate().filter(|(_, column)| {
+        let path = column.path().parts();
+        let is_known =
+            path.first().is_some_and(|root| ["add", "metaData", "protocol", "txn", "sidecar"].contains(&root.as_str()));
+        let is_copy = match path.get(1).map(String::as_str) {
+            Some("partitionValues_parsed") => true,
+            Some("stats_parsed") => has_text_stats,
+            _ => false,
+        };
+        is_known && !is_copy
+    });
+    let mask = ProjectionMask::leaves(columns, wanted.map(|(at, _)| at).collect::<Vec<_>>());
+    let reader =
+        builder.with_projection(mask).with_batch_size(ROWS_AT_ONCE).build().map_err(|error| error.to_string())?;
+    for batch in reader {
+        let batch = batch.map_err(|error| error.to_string())?;
+        let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+        writer.write(&batch).and_then(|()| writer.finish()).map_err(|error| error.to_string())?;
+        for text in writer.into_inner().split(|byte| *byte == b'\n').filter(|text| !text.is_empty()) {
+            let line: Line = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+            commit.take(line);
+        }
+    }
+    Ok(commit)
+}
+
+/// Writes the checkpoint of `version` in the background. A failure is only a warning: the commits are the truth.
+pub(crate) fn write_soon(store: &Store, location: &str, version: i64) {
+    let (store, location) = (store.clone(), location.to_owned());
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    // Not joined: it holds nothing, and a process that ends in between leaves at most an unnamed file.
+    drop(task::spawn("delta checkpoint", async move {
+        if let Err(error) = write(&store, &location, version, runtime).await {
+            tracing::warn!(table = location, version, %error, "checkpoint was not written");
+        }
+    }));
+}
+
+pub(crate) async fn write(
+    store: &Store,
+    location: &str,
+    version: i64,
+    runtime: tokio::runtime::Handle,
+) -> Result<(), String> {
+    let objects = store.objects();
+    let url = table_url(location)?;
+    task::blocking("delta checkpoint", move || {
+        let executor = Arc::new(TokioMultiThreadExecutor::new(runtime));
+        let engine = DefaultEngineBuilder::new(objects).with_task_executor(executor).build();
+        let snapshot = Snapshot::builder_for(url.as_str())
+            .at_version(version as u64)
+            .build(&engine)
+            .map_err(|error| error.to_string())?;
+        snapshot.checkpoint(&engine, None).map_err(|error| error.to_string())?;
+        Ok(())
+    })
+    .await
+    .map_err(|problem| problem.to_string())?
+}
+
+/// The kernel finds a table below the root of the store that it is given, whatever the scheme.
+pub(crate) fn table_url(location: &str) -> Result<Url, String> {
+    let mut url = Url::parse("memory:///").map_err(|error| error.to_string())?;
+    url.path_segments_mut().map_err(|()| "no path")?.pop_if_empty().extend(location.split('/')).push("");
+    Ok(url)
+}

@@ -1,0 +1,320 @@
+//! Our commits: built on the end of the log, put if absent, found again when the reply was lost.
+//! Source: research/epoch.md §1.4; Delta protocol, "Writer Requirements".
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::Utc;
+use lode_core::{ErrorKind, Explain, SnapshotId, fail};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::action::{Add, Commit, CommitInfo, Remove, encode_path};
+use super::log::{LogState, Meta, commit_path, meta_data, read_commit};
+use super::{DeltaTable, LiveFile, cache, checkpoint, protocol};
+use crate::{Applied, LakeError, Operation, Put, Store, TableChange, TableDefinition, Txn};
+
+/// Rounds against other writers before we ask to be called again.
+const ROUNDS_MAX: u32 = 200;
+/// Unclear answers of the store in a row before we ask to be called again.
+const UNCLEAR_MAX: u32 = 3;
+const ENGINE: &str = concat!("Lode/", env!("CARGO_PKG_VERSION"));
+
+pub(crate) async fn apply(
+    store: &Store,
+    change: &TableChange,
+    txn: &Txn,
+    guard: &(dyn Fn() -> Result<(), LakeError> + Send + Sync),
+) -> Result<Applied, LakeError> {
+    let location = change.location.trim_matches('/').to_owned();
+    let mut unclear = 0;
+    // Ids of all commits that we tried: a reply may have been lost in any round.
+    let mut tried: HashSet<String> = HashSet::new();
+    for round in 0..ROUNDS_MAX {
+        let (version, commit, tag) = {
+            let table = store.tables.table(&location);
+            let mut state = table.lock().await;
+            cache::refresh(store, &location, &mut state, None).await?;
+            if let Some(state) = state.as_ref()
+                && state.txns.get(&txn.app_id).is_some_and(|there| *there >= txn.version)
+            {
+                return Ok(already_there(store, &location, state, &tried).await);
+            }
+            let version = state.as_ref().map_or(0, |state| state.version + 1);
+            let mut commit = plan(store, change, state.as_ref()).await?;
+            let tag = Uuid::new_v4().to_string();
+            commit.info.txn_id = Some(tag.clone());
+            commit.txns.push(txn.clone());
+            (version, commit, tag)
+        };
+        let bytes = commit.to_bytes(Utc::now().timestamp_millis()).map_err(|error| encode(change, error))?;
+        guard()?;
+        point("lake.commit.before_put")?;
+        tried.insert(tag.clone());
+        let path = commit_path(&location, version);
+        match store.put_if_absent(&path, Bytes::from(bytes)).await {
+            Ok(Put::Created) => return committed(store, &location, version),
+            Ok(Put::Exists) => {
+                unclear = 0;
+                if is_ours(store, &location, version, &tried).await? {
+                    return committed(store, &location, version);
+                }
+                pause(round).await;
+            }
+            Err(error) => {
+                // The put may have happened all the same: what stands there tells.
+                if is_ours(store, &location, version, &tried).await.unwrap_or(false) {
+                    return committed(store, &location, version);
+                }
+                unclear += 1;
+                if error.kind() != ErrorKind::Unavailable || unclear >= UNCLEAR_MAX {
+                    return Err(error);
+                }
+                pause(round).await;
+            }
+        }
+    }
+    Err(LakeError::Store {
+        action: "commit to",
+        path: location,
+        kind: ErrorKind::Unavailable,
+        source: "other writers were faster each time".into(),
+    })
+}
+
+fn committed(store: &Store, location: &str, version: i64) -> Result<Applied, LakeError> {
+    point("lake.commit.after_put")?;
+    if version > 0 && version % checkpoint::EVERY == 0 {
+        checkpoint::write_soon(store, location, version);
+    }
+    Ok(Applied::Committed(SnapshotId(version)))
+}
+
+/// The transaction is in the log. If one of our own tries put it there (its reply was lost), we say at which version.
+async fn already_there(store: &Store, location: &str, state: &LogState, tried: &HashSet<String>) -> Applied {
+    if !tried.is_empty() {
+        for version in (0..=state.version).rev().take(tried.len()) {
+            if is_ours(store, location, version, tried).await.unwrap_or(false) {
+                return Applied::Committed(SnapshotId(version));
+            }
+        }
+    }
+    Applied::AlreadyThere(SnapshotId(state.version))
+}
+
+fn point(name: &'static str) -> Result<(), LakeError> {
+    fail::point(name).map_err(|problem| LakeError::Store {
+        action: "pass",
+        path: name.to_owned(),
+        kind: problem.kind(),
+        source: Box::new(problem),
+    })
+}
+
+async fn is_ours(store: &Store, location: &str, version: i64, tried: &HashSet<String>) -> Result<bool, LakeError> {
+    let there = read_commit(store, location, version).await?;
+    Ok(there.and_then(|(commit, _)| commit.info.txn_id).is_some_and(|id| tried.contains(&id)))
+}
+
+/// Up to 50 ms, more the more rounds were lost, and another time for each writer.
+async fn pause(round: u32) {
+    let jitter = u64::from(Uuid::new_v4().as_bytes()[0]);
+    let most_us = 1_000 * u64::from(round.min(50));
+    tokio::time::sleep(Duration::from_micros(most_us * jitter / 256)).await;
+}
+
+fn encode(change: &TableChange, error: impl std::error::Error + Send + Sync + 'static) -> LakeError {
+    LakeError::Encode { table: change.table.to_string(), source: Box::new(error) }
+}
+
+fn refused(change: &TableChange, reason: impl Into<String>) -> LakeError {
+    LakeError::Refused { table: change.table.clone(), reason: reason.into() }
+}
+
+/// The commit that makes `change` happen on top of `state`.
+/// Errors: `Refused` when it can never happen.
+async fn plan(store: &Store, change: &TableChange, state: Option<&LogState>) -> Result<Commit, LakeError> {
+    let Some(state) = state else { return create(change) };
+    if change.base == SnapshotId::NONE {
+        return Err(refused(change, "a table stands in its folder already"));
+    }
+    if change.base.0 > state.version {
+        return Err(refused(change, format!("its log ends at {}, before snapshot {}", state.version, change.base)));
+    }
+    if let Some(feature) = protocol::refuses_write(&state.meta.protocol, &state.meta.raw) {
+        return Err(refused(change, format!("it needs {feature}, which Lode cannot write")));
+    }
+    let mut commit = Commit::default();
+    let definition = merged_definition(store, change, state).await?;
+    if let Some(definition) = &definition {
+        let meta = meta_data(definition, state.meta.raw.created_time)
+            .map_err(|sql| refused(change, format!("type {sql} has no Delta type")))?;
+        let needed = protocol::needed(definition, Some(&state.meta.protocol));
+        commit.protocol = (needed != state.meta.protocol).then_some(needed);
+        commit.meta_data = (meta != state.meta.raw).then_some(meta);
+    }
+    let removed = removed(store, change, state).await?;
+    let is_append_only = state.meta.definition.properties.get("delta.appendOnly").is_some_and(|value| value == "true");
+    if is_append_only && !removed.is_empty() {
+        return Err(refused(change, "it is append-only"));
+    }
+    let now_ms = Utc::now().timestamp_millis();
+    // Compaction moves rows and changes none.
+    let data_change = change.label != "OPTIMIZE";
+    commit.removes = removed.iter().map(|file| remove(file, data_change, now_ms)).collect();
+    commit.adds = adds(change, data_change)?;
+    commit.info = info(change, &commit, now_ms);
+    commit.info.read_version = Some(state.version);
+    Ok(commit)
+}
+
+fn create(change: &TableChange) -> Result<Commit, LakeError> {
+    let Some(definition) = change.definition.as_ref().filter(|_| change.base == SnapshotId::NONE) else {
+        return Err(refused(change, "its log is gone"));
+    };
+    let now_ms = Utc::now().timestamp_millis();
+    let meta =
+        meta_data(definition, Some(now_ms)).map_err(|sql| refused(change, format!("type {sql} has no Delta type")))?;
+    let mut commit = Commit {
+        protocol: Some(protocol::needed(definition, None)),
+        meta_data: Some(meta),
+        adds: adds(change, true)?,
+        ..Default::default()
+    };
+    commit.info = info(change, &commit, now_ms);
+    Ok(commit)
+}
+
+/// The definition to write, if the change brings one; refuses what others changed under it.
+async fn merged_definition(
+    store: &Store,
+    change: &TableChange,
+    state: &LogState,
+) -> Result<Option<TableDefinition>, LakeError> {
+    let current = &state.meta.definition;
+    let mut wanted = change.definition.clone();
+    if let Some(wanted) = &mut wanted {
+        // A table keeps its id for life.
+        wanted.id = current.id;
+    }
+    let is_replaced = change.operation == Operation::Overwrite && wanted.is_some();
+    if state.meta.since <= change.base.0 || is_replaced {
+        return Ok(wanted);
+    }
+    let base = meta_at(store, change, state).await?;
+    let before = &base.definition;
+    if before.schema != current.schema
+        || before.partition_by != current.partition_by
+        || before.constraints != current.constraints
+    {
+        return Err(refused(change, format!("its columns or constraints were changed after snapshot {}", change.base)));
+    }
+    // Only properties moved: keep theirs, and set ours.
+    if let Some(wanted) = &mut wanted {
+        let mut properties = current.properties.clone();
+        for (key, value) in &wanted.properties {
+            if before.properties.get(key) != Some(value) {
+                properties.insert(key.clone(), value.clone());
+            }
+        }
+        wanted.properties = properties;
+    }
+    Ok(wanted)
+}
+
+async fn meta_at(store: &Store, change: &TableChange, state: &LogState) -> Result<Arc<Meta>, LakeError> {
+    let loaded = LogState::load(store, &state.location, Some(change.base.0)).await?;
+    loaded.map(|state| state.meta).ok_or_else(|| refused(change, format!("snapshot {} is gone", change.base)))
+}
+
+/// The live files that the change takes out.
+async fn removed(store: &Store, change: &TableChange, state: &LogState) -> Result<Vec<LiveFile>, LakeError> {
+    match change.operation {
+        Operation::Append => Ok(Vec::new()),
+        Operation::Overwrite => Ok(state.files.values().cloned().collect()),
+        Operation::ReplacePartitions => {
+            let touched: HashSet<&BTreeMap<String, Option<String>>> =
+                change.add.iter().map(|file| &file.partition_values).collect();
+            Ok(state.files.values().filter(|file| touched.contains(&file.file.partition_values)).cloned().collect())
+        }
+        Operation::Rewrite => rewritten(store, change, state).await,
+    }
+}
+
+async fn rewritten(store: &Store, change: &TableChange, state: &LogState) -> Result<Vec<LiveFile>, LakeError> {
+    for version in change.base.0 + 1..=state.version {
+        let between = read_commit(store, &state.location, version).await?;
+        let Some((between, _)) = between else {
+            return Err(refused(change, format!("version {version} of its log is gone")));
+        };
+        // A commit that only moves rows brings none; whether it took our inputs shows below.
+        if between.adds.iter().any(|add| add.data_change) {
+            return Err(refused(change, format!("rows were written in version {version}, after they were read")));
+        }
+    }
+    let wanted: HashSet<&str> = change.remove.iter().map(String::as_str).collect();
+    let files: Vec<LiveFile> =
+        state.files.values().filter(|file| wanted.contains(file.file.path.as_str())).cloned().collect();
+    if files.len() != wanted.len() {
+        return Err(refused(change, "a file that was read is no longer part of it"));
+    }
+    // A vector that came in between would be lost with its file.
+    if state.version > change.base.0 && files.iter().any(|file| file.has_deletes) {
+        let base = DeltaTable::new(store, &state.location).snapshot(Some(change.base)).await;
+        let base = base.map_err(|_| refused(change, format!("snapshot {} is gone", change.base)))?;
+        let same =
+            |file: &LiveFile| base.files.iter().any(|old| old.file.path == file.file.path && old.vector == file.vector);
+        if !files.iter().all(same) {
+            return Err(refused(change, "rows were deleted in a file after it was read"));
+        }
+    }
+    Ok(files)
+}
+
+fn adds(change: &TableChange, data_change: bool) -> Result<Vec<Add>, LakeError> {
+    change.add.iter().map(|file| Add::of(file, data_change).map_err(|error| encode(change, error))).collect()
+}
+
+fn remove(file: &LiveFile, data_change: bool, now_ms: i64) -> Remove {
+    Remove {
+        path: encode_path(&file.file.path),
+        deletion_timestamp: Some(now_ms),
+        data_change,
+        extended_file_metadata: Some(true),
+        partition_values: Some(file.file.partition_values.clone()),
+        size: Some(file.file.size_bytes),
+        // The log knows the file by its vector too: without it the rows would come back.
+        deletion_vector: file.vector.as_deref().cloned(),
+    }
+}
+
+fn info(change: &TableChange, commit: &Commit, now_ms: i64) -> CommitInfo {
+    let mode = match change.operation {
+        Operation::Append => "Append",
+        Operation::Overwrite => "Overwrite",
+        Operation::ReplacePartitions => "ReplacePartitions",
+        Operation::Rewrite => "Rewrite",
+    };
+    let rows: u64 = change.add.iter().filter_map(|file| file.stats.as_ref()).map(|stats| stats.num_records).sum();
+    let bytes: u64 = change.add.iter().map(|file| file.size_bytes).sum();
+    let metrics = [
+        ("numFiles", commit.adds.len() as u64),
+        ("numOutputRows", rows),
+        ("numOutputBytes", bytes),
+        ("numRemovedFiles", commit.removes.len() as u64),
+    ];
+    // Parameters and metrics are text in Delta's own history, too.
+    let text = |(key, value): (&str, String)| (key.to_owned(), Value::String(value));
+    CommitInfo {
+        timestamp: Some(now_ms),
+        operation: Some(change.label.clone()),
+        operation_parameters: Some([text(("mode", mode.to_owned()))].into()),
+        operation_metrics: Some(metrics.into_iter().map(|(key, value)| text((key, value.to_string()))).collect()),
+        read_version: None,
+        is_blind_append: Some(change.operation == Operation::Append),
+        engine_info: Some(ENGINE.to_owned()),
+        txn_id: None,
+    }
+}

@@ -1,0 +1,223 @@
+//! Deletion vectors: rows of a file that are dead. Source: Delta protocol, "Deletion Vectors".
+
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use roaring::RoaringTreemap;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{LakeError, Store, StorePath};
+
+/// First bytes of the portable 64-bit bitmap, little-endian.
+const MAGIC: u32 = 1_681_511_377;
+const Z85: &[u8; 85] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Descriptor {
+    /// `u`: a file named by a uuid below the table, `i`: inline, `p`: an absolute path.
+    pub(crate) storage_type: String,
+    pub(crate) path_or_inline_dv: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) offset: Option<u64>,
+    pub(crate) size_in_bytes: u64,
+    pub(crate) cardinality: u64,
+}
+
+impl Descriptor {
+    /// With the path of its file, what the log knows a file by.
+    pub(crate) fn unique_id(&self) -> String {
+        match self.offset {
+            Some(offset) => format!("{}{}@{offset}", self.storage_type, self.path_or_inline_dv),
+            None => format!("{}{}", self.storage_type, self.path_or_inline_dv),
+        }
+    }
+
+    /// Reads the positions (from 0) of the dead rows. `location` is the table's folder.
+    /// Errors: `Corrupt`, `NotFound`, `Store`, `Unsupported` for a vector outside the store.
+    pub(crate) async fn read(&self, store: &Store, location: &str) -> Result<RoaringTreemap, LakeError> {
+        let (path, rows) = match self.storage_type.as_str() {
+            "i" => {
+                let path = StorePath::from(location);
+                let bytes = z85(&self.path_or_inline_dv).ok_or_else(|| corrupt(&path, "inline vector is not Z85"))?;
+                let bytes = bytes.get(..self.size_in_bytes as usize).ok_or_else(|| corrupt(&path, "short vector"))?;
+                let rows = bitmap(bytes).map_err(|reason| corrupt(&path, reason))?;
+                (path, rows)
+            }
+            _ => {
+                let path = self.path(store, location)?;
+                let bytes = store.get(&path).await?;
+                let rows = self.block(&bytes).and_then(bitmap).map_err(|reason| corrupt(&path, reason))?;
+                (path, rows)
+            }
+        };
+        if rows.len() != self.cardinality {
+            let reason = format!("deletion vector holds {} rows, the log says {}", rows.len(), self.cardinality);
+            return Err(corrupt(&path, reason));
+        }
+        Ok(rows)
+    }
+
+    fn path(&self, store: &Store, location: &str) -> Result<StorePath, LakeError> {
+        let text = &self.path_or_inline_dv;
+        let wrong = || corrupt(&StorePath::from(location), format!("deletion vector \"{text}\" has no valid name"));
+        if self.storage_type == "u" {
+            let split = text.len().checked_sub(20).filter(|at| text.is_char_boundary(*at)).ok_or_else(wrong)?;
+            let (prefix, name) = text.split_at(split);
+            let id = z85(name).and_then(|bytes| Uuid::from_slice(&bytes).ok()).ok_or_else(wrong)?;
+            let folder = if prefix.is_empty() { location.to_owned() } else { format!("{location}/{prefix}") };
+            return StorePath::parse(format!("{folder}/deletion_vector_{id}.bin")).map_err(|_| wrong());
+        }
+        // Absolute: only below the store's own root.
+        let root = store.url().as_str();
+        let below = text.strip_prefix(root).or_else(|| text.strip_prefix(store.url().path()));
+        match below {
+            Some(below) if self.storage_type == "p" => {
+                let below = super::action::decode_path(below).map_err(|_| wrong())?;
+                StorePath::parse(below).map_err(|_| wrong())
+            }
+            _ => Err(LakeError::Unsupported {
+                table: location.to_owned(),
+                feature: format!("the deletion vector \"{text}\" outside the lake"),
+            }),
+        }
+    }
+
+    /// The bitmap in its file: length (big-endian), bitmap, CRC-32 (big-endian).
+    fn block<'a>(&self, bytes: &'a Bytes) -> Result<&'a [u8], String> {
+        let start = self.offset.unwrap_or(0) as usize;
+        let part = |from: usize, len: usize| {
+            from.checked_add(len).and_then(|end| bytes.get(from..end)).ok_or("the file ends before its vector")
+        };
+        let number = |from: usize| -> Result<u32, String> {
+            Ok(part(from, 4)?.try_into().map(u32::from_be_bytes).map_err(|_| "short number")?)
+        };
+        let size = number(start)? as usize;
+        if size as u64 != self.size_in_bytes {
+            return Err(format!("vector of {size} bytes, the log says {}", self.size_in_bytes));
+        }
+        let block = part(start + 4, size)?;
+        if number(start + 4 + size)? != crc32(block) {
+            return Err("checksum of the vector does not fit".into());
+        }
+        Ok(block)
+    }
+}
+
+fn corrupt(path: &StorePath, reason: impl Into<String>) -> LakeError {
+    LakeError::Corrupt { path: path.to_string(), reason: reason.into() }
+}
+
+fn bitmap(bytes: &[u8]) -> Result<RoaringTreemap, String> {
+    match bytes.split_first_chunk::<4>() {
+        Some((magic, rest)) if u32::from_le_bytes(*magic) == MAGIC => {
+            RoaringTreemap::deserialize_from(rest).map_err(|error| error.to_string())
+        }
+        _ => Err("unknown form of deletion vector".into()),
+    }
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
+        }
+    }
+    !crc
+}
+
+/// Source: ZeroMQ RFC 32. `None` when the text is not Z85.
+fn z85(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 5 * 4);
+    for chunk in text.as_bytes().chunks(5) {
+        let mut value = 0_u32;
+        for symbol in chunk {
+            let digit = Z85.iter().position(|known| known == symbol)? as u32;
+            value = value.checked_mul(85)?.checked_add(digit)?;
+        }
+        (chunk.len() == 5).then_some(())?;
+        bytes.extend_from_slice(&value.to_be_bytes());
+    }
+    Some(bytes)
+}
+
+/// The rows of a file of `total` rows that are alive, as a parquet scan takes them.
+pub(crate) fn live_rows(dead: &RoaringTreemap, total: u64) -> RowSelection {
+    let mut selectors: Vec<RowSelector> = Vec::new();
+    let (mut at, mut dead_run) = (0_u64, 0_u64);
+    for row in dead.iter().filter(|row| *row < total) {
+        if row > at + dead_run {
+            selectors.extend((dead_run > 0).then(|| RowSelector::skip(dead_run as usize)));
+            selectors.push(RowSelector::select((row - at - dead_run) as usize));
+            at = row;
+            dead_run = 1;
+        } else {
+            dead_run += 1;
+        }
+    }
+    selectors.extend((dead_run > 0).then(|| RowSelector::skip(dead_run as usize)));
+    selectors.extend((total > at + dead_run).then(|| RowSelector::select((total - at - dead_run) as usize)));
+    RowSelection::from(selectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_rows_skip_the_dead() {
+        let dead: RoaringTreemap = [0, 1, 5, 9].into_iter().collect();
+        let wanted = vec![
+            RowSelector::skip(2),
+            RowSelector::select(3),
+            RowSelector::skip(1),
+            RowSelector::select(3),
+            RowSelector::skip(1),
+        ];
+        assert_eq!(live_rows(&dead, 10), RowSelection::from(wanted));
+        assert_eq!(live_rows(&RoaringTreemap::new(), 3), RowSelection::from(vec![RowSelector::select(3)]));
+        assert_eq!(live_rows(&(0..3).collect(), 3).row_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_protocols_own_inline_example_is_read() {
+        // Source: Delta protocol, "Deletion Vector Descriptor Schema", example of an inline vector.
+        let descriptor = Descriptor {
+            storage_type: "i".into(),
+            path_or_inline_dv: "wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L".into(),
+            offset: None,
+            size_in_bytes: 40,
+            cardinality: 6,
+        };
+        let rows = descriptor.read(&Store::memory(), "t").await.unwrap();
+        assert_eq!(rows.iter().collect::<Vec<_>>(), [3, 4, 7, 11, 18, 29]);
+    }
+
+    #[tokio::test]
+    async fn a_vector_file_is_read_and_its_damage_found() {
+        let store = Store::memory();
+        let mut block = MAGIC.to_le_bytes().to_vec();
+        let rows: RoaringTreemap = [1, 7, 1 << 33].into_iter().collect();
+        rows.serialize_into(&mut block).unwrap();
+        let mut file = vec![1];
+        file.extend_from_slice(&(block.len() as u32).to_be_bytes());
+        file.extend_from_slice(&block);
+        file.extend_from_slice(&crc32(&block).to_be_bytes());
+        // Source: Delta protocol, example of a relative vector: uuid d2c639aa-8816-431a-aaf6-d3fe2512ff61.
+        let path = StorePath::from("t/ab/deletion_vector_d2c639aa-8816-431a-aaf6-d3fe2512ff61.bin");
+        store.put(&path, file.clone().into()).await.unwrap();
+        let descriptor = Descriptor {
+            storage_type: "u".into(),
+            path_or_inline_dv: "ab^-aqEH.-t@S}K{vb[*k^".into(),
+            offset: Some(1),
+            size_in_bytes: block.len() as u64,
+            cardinality: 3,
+        };
+        assert_eq!(descriptor.read(&store, "t").await.unwrap(), rows);
+        file[20] ^= 1;
+        store.put(&path, file.into()).await.unwrap();
+        assert!(matches!(descriptor.read(&store, "t").await, Err(LakeError::Corrupt { .. })));
+    }
+}

@@ -13,6 +13,8 @@ mod prove;
 mod render;
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use clap::Parser;
 use lode_core::{ErrorKind, Problem};
@@ -26,7 +28,15 @@ use crate::output::{Output, Terminal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// When the process began.
+static STARTED: OnceLock<Instant> = OnceLock::new();
+
+pub(crate) fn started() -> Instant {
+    *STARTED.get_or_init(Instant::now)
+}
+
 fn main() -> ExitCode {
+    started();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -10,6 +10,7 @@ mod quarantine;
 mod sql;
 mod status;
 mod table;
+mod up;
 
 use lode_core::{ErrorKind, Problem};
 
@@ -45,6 +46,7 @@ async fn run(command: &Command, app: &App, out: &mut Output) -> Result<u8, Probl
     match command {
         Command::Sql(args) => sql::run(args, app, out).await,
         Command::Demo(args) => crate::demo::run(args, app, out).await,
+        Command::Up(args) => up::run(args, app, out).await,
         Command::Ingest(args) => ingest::run(args, app, out).await,
         Command::Build(args) => build::run(args, app, out).await,
         Command::Run(args) => build::run_models(args, app, out).await,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lode_catalog::{Catalog, DataLock, OpenOptions};
 use lode_core::{ErrorKind, Place, Problem, SqlSession, SystemClock, Warehouse};
+use lode_engine::{Engine, EngineOptions};
 use lode_lake::Store;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -140,8 +141,7 @@ impl App {
 }
 
 fn engine(catalog: &Arc<Catalog>, data_dir: &Path) -> Result<Arc<dyn Warehouse>, Problem> {
-    let _ = (catalog, data_dir);
-    Err(Problem::internal("the engine is not wired"))
+    Ok(Arc::new(Engine::new(Arc::clone(catalog), EngineOptions::new(data_dir))?))
 }
 
 pub(crate) fn run_dir(settings: &Settings) -> PathBuf {

@@ -188,7 +188,11 @@ fn data_dir(around: &Surroundings, project_dir: &Path, list: &mut Vec<Setting>) 
 fn canonical(dir: &Path) -> PathBuf {
     for ancestor in dir.ancestors() {
         if let Ok(known) = ancestor.canonicalize() {
-            return dir.strip_prefix(ancestor).map_or_else(|_| dir.to_path_buf(), |rest| known.join(rest));
+            return match dir.strip_prefix(ancestor) {
+                Ok(rest) if rest.as_os_str().is_empty() => known,
+                Ok(rest) => known.join(rest),
+                Err(_) => dir.to_path_buf(),
+            };
         }
     }
     dir.to_path_buf()

@@ -94,6 +94,9 @@ fn run(cli: &Cli, out: &Output) -> Result<u8, Problem> {
         result
     });
     drop(app);
+    for (name, visits) in lode_core::fail::visited() {
+        out.must_say(format!("fail point {name} {visits}"));
+    }
     // A sealed epoch that still runs is rolled forward by the next command; do not keep the user waiting for long.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result

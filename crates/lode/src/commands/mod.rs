@@ -60,7 +60,10 @@ async fn run(command: &Command, app: &App, out: &mut Output) -> Result<u8, Probl
         Command::Quarantine(command) => quarantine::run(command, app, out).await,
         Command::Status(args) => status::run(args, app, out).await,
         Command::Doctor(args) => doctor::run(args, app, out).await,
-        _ => Err(Problem::internal("command")),
+        Command::Prove(command) => crate::prove::run(command, app, out),
+        // They are done before anything is opened.
+        Command::Init(args) => init::run(args, &app.around, out),
+        Command::Config(command) => config::run(command, &app.settings, out),
     }
 }
 

@@ -22,7 +22,6 @@ pub(crate) struct App {
     pub(crate) interrupt: CancellationToken,
     /// Text that the caller piped in, when the command runs for another process.
     pub(crate) piped_in: Option<String>,
-    is_served: bool,
     /// Taken by `house` when it opens.
     lock: parking_lot::Mutex<Option<DataLock>>,
     house: OnceCell<Arc<House>>,
@@ -31,6 +30,8 @@ pub(crate) struct App {
 /// What stays open while this process holds the data folder. Dropping it gives the folder back.
 pub(crate) struct House {
     pub(crate) catalog: Arc<Catalog>,
+    pub(crate) engine: Engine,
+    /// The same engine, as the other crates see it.
     pub(crate) warehouse: Arc<dyn Warehouse>,
     _lock: DataLock,
 }
@@ -43,7 +44,6 @@ impl App {
             global,
             interrupt,
             piped_in: None,
-            is_served: false,
             lock: parking_lot::Mutex::new(None),
             house: OnceCell::new(),
         }
@@ -59,13 +59,7 @@ impl App {
     pub(crate) fn in_house(mut self, house: Arc<House>, piped_in: Option<String>) -> Self {
         self.house = OnceCell::new_with(Some(house));
         self.piped_in = piped_in;
-        self.is_served = true;
         self
-    }
-
-    /// Runs inside `lode up` for another process.
-    pub(crate) fn is_served(&self) -> bool {
-        self.is_served
     }
 
     /// The same caller in another project, with nothing opened yet.
@@ -94,8 +88,9 @@ impl App {
                 let store = self.store()?;
                 let options = OpenOptions { adopt, clock: Arc::new(SystemClock) };
                 let catalog = Catalog::open(store, &self.settings.data_dir, options).await?;
-                let warehouse = engine(&catalog, &self.settings.data_dir)?;
-                Ok(Arc::new(House { catalog, warehouse, _lock: lock }))
+                let engine = Engine::new(Arc::clone(&catalog), EngineOptions::new(&self.settings.data_dir))?;
+                let warehouse = Arc::new(engine.clone());
+                Ok(Arc::new(House { catalog, engine, warehouse, _lock: lock }))
             })
             .await
     }
@@ -138,10 +133,6 @@ impl App {
     pub(crate) fn socket_path(&self) -> PathBuf {
         socket_path(&self.settings)
     }
-}
-
-fn engine(catalog: &Arc<Catalog>, data_dir: &Path) -> Result<Arc<dyn Warehouse>, Problem> {
-    Ok(Arc::new(Engine::new(Arc::clone(catalog), EngineOptions::new(data_dir))?))
 }
 
 pub(crate) fn run_dir(settings: &Settings) -> PathBuf {

@@ -1,6 +1,7 @@
-//! `lode sql`: one statement.
+//! `lode sql`: statements, one after the other.
 
 use lode_core::{ErrorKind, Place, Problem, config};
+use lode_engine::StatementResult;
 
 use crate::app::App;
 use crate::args::SqlArgs;
@@ -10,10 +11,15 @@ use crate::render;
 pub(crate) async fn run(args: &SqlArgs, app: &App, out: &mut Output) -> Result<u8, Problem> {
     let (statement, origin) = statement(args, app)?;
     let session = app.session().await?.origin(origin);
-    let warehouse = app.warehouse().await?;
-    let prepared = warehouse.prepare(&statement, &session).await?;
-    let rows = warehouse.run(&prepared).await?;
-    render::print(&prepared.schema, rows, args.format.format, out).await?;
+    let mut script = app.house().await?.engine.script(&statement, &session)?;
+    while let Some(result) = script.next().await {
+        match result? {
+            StatementResult::Rows { schema, rows } => {
+                render::print(&schema, rows, args.format.format, out).await?;
+            }
+            StatementResult::Done { tag, .. } => out.say(tag),
+        }
+    }
     Ok(0)
 }
 

@@ -21,7 +21,10 @@ pub(crate) async fn run(args: &UpArgs, app: &App, out: &mut Output) -> Result<u8
         [one] => format!("watching {}", one.name),
         more => format!("watching {} sources: {}", more.len(), names(more.iter().map(|ingest| ingest.name.as_str()))),
     };
-    out.say(format!("ready in {} ms: {watched}; commands in this project run here", crate::started().elapsed().as_millis()));
+    out.say(format!(
+        "ready in {} ms: {watched}; commands in this project run here",
+        crate::started().elapsed().as_millis()
+    ));
     let watching = watch(Arc::clone(house), app, out);
     tokio::pin!(watching);
     let result = tokio::select! {

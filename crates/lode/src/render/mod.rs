@@ -14,7 +14,6 @@ use lode_core::{BatchStream, Problem};
 use crate::output::Output;
 pub(crate) use sheet::{Sheet, Type, Value};
 pub(crate) use table::{cut, printable};
-pub(crate) use value::push_json_string;
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

@@ -70,7 +70,8 @@ impl Checker {
                     *found.entry(row).or_default() += 1;
                 }
             }
-            let given: BTreeSet<(String, i64)> = world.given(source).map(|(file, line)| (file.to_owned(), line)).collect();
+            let given: BTreeSet<(String, i64)> =
+                world.given(source).map(|(file, line)| (file.to_owned(), line)).collect();
             for ((file, line), times) in &found {
                 if *times > 1 {
                     return Err(Broken(format!("{}: {file} line {line} is there {times} times", source.name())).into());
@@ -100,7 +101,9 @@ impl Checker {
             let version = table.get("version").and_then(serde_json::Value::as_i64).unwrap_or(-1);
             let highest = self.versions.entry(name.to_owned()).or_insert(version);
             if version < *highest {
-                return Err(Broken(format!("the published version of {name} went back from {highest} to {version}")).into());
+                return Err(
+                    Broken(format!("the published version of {name} went back from {highest} to {version}")).into()
+                );
             }
             *highest = version;
             self.facts += 1;

@@ -132,7 +132,8 @@ impl Children {
             std::thread::sleep(Duration::from_millis(1));
         };
         let took = started.elapsed();
-        let read = |path: &Path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(fail);
+        let read =
+            |path: &Path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(fail);
         let ended = Ended { code: status.code(), out: read(&out_path)?, err: read(&err_path)?, took };
         self.keep(args, blow, &ended);
         Ok(ended)
@@ -143,7 +144,14 @@ impl Children {
         use std::io::Write;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&self.log);
         if let Ok(mut file) = file {
-            let _ = writeln!(file, "lode {} {blow:?} -> {:?} in {:?}\n{}", args.join(" "), ended.code, ended.took, ended.err);
+            let _ = writeln!(
+                file,
+                "lode {} {blow:?} -> {:?} in {:?}\n{}",
+                args.join(" "),
+                ended.code,
+                ended.took,
+                ended.err
+            );
         }
     }
 }

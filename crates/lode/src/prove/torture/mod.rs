@@ -79,7 +79,10 @@ pub(crate) fn run(args: &TortureArgs, app: &App, out: &Output) -> Result<u8, Pro
         Err(End::Broken(Broken(what))) => {
             out.line(format!("{} round {}: {what}", out.out_paint().red("BROKEN"), torture.rounds))?;
             out.line(format!("  where: {}", dir.display()))?;
-            out.line(format!("  again: lode prove torture --seed {seed} --rounds {}", args.rounds.unwrap_or_default()))?;
+            out.line(format!(
+                "  again: lode prove torture --seed {seed} --rounds {}",
+                args.rounds.unwrap_or_default()
+            ))?;
             Ok(1)
         }
         Err(End::Problem(problem)) => Err(problem),
@@ -131,7 +134,11 @@ impl Torture {
                 }
             }
             if done > 0 {
-                out.line(format!("{} {:<48} {done:>4} rounds", out.out_paint().green("ok"), "any of these, until the time was over"))?;
+                out.line(format!(
+                    "{} {:<48} {done:>4} rounds",
+                    out.out_paint().green("ok"),
+                    "any of these, until the time was over"
+                ))?;
             }
         }
         Ok(())

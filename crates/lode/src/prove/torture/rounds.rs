@@ -97,7 +97,11 @@ pub(super) fn plan(points: &[(String, u64)], is_short: bool, rounds: Option<u32>
 pub(super) fn random(points: &[(String, u64)]) -> Vec<Kind> {
     let one = 1;
     let mut kinds = vec![Kind::RandomKill { rounds: one }; 20];
-    kinds.extend(points.iter().map(|(name, visits)| Kind::FailPoint { name: name.clone(), visits: *visits, rounds: one }));
+    kinds.extend(points.iter().map(|(name, visits)| Kind::FailPoint {
+        name: name.clone(),
+        visits: *visits,
+        rounds: one,
+    }));
     kinds.extend(FAULTS.iter().map(|(name, entry)| Kind::Fault { name, entry, rounds: one }));
     kinds.extend(vec![Kind::FaultAndKill { rounds: one }; 5]);
     kinds.extend(vec![Kind::PowerLoss { rounds: one }; 5]);
@@ -118,7 +122,8 @@ impl Round<'_> {
         match self.kind {
             Kind::FailPoint { name, visits, .. } => {
                 let visit = if self.number == 0 { 1 } else { dice.random_range(1..=*visits) };
-                let blow = |_: bool| Blow { env: vec![("LODE_FAIL_POINT", format!("{name}@{visit}"))], kill_after: None };
+                let blow =
+                    |_: bool| Blow { env: vec![("LODE_FAIL_POINT", format!("{name}@{visit}"))], kill_after: None };
                 self.both(blow, children)
             }
             Kind::FailPointError { name } => {
@@ -127,7 +132,8 @@ impl Round<'_> {
             }
             Kind::Fault { entry, .. } => {
                 let seed: u32 = dice.random();
-                let blow = |_: bool| Blow { env: vec![("LODE_FAULT", format!("seed:{seed},{entry}"))], kill_after: None };
+                let blow =
+                    |_: bool| Blow { env: vec![("LODE_FAULT", format!("seed:{seed},{entry}"))], kill_after: None };
                 self.both(blow, children)
             }
             Kind::FaultAndKill { .. } => {
@@ -204,7 +210,9 @@ fn vanishing(journal: &Path) -> Result<BTreeSet<PathBuf>, Problem> {
     let text = match std::fs::read_to_string(journal) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(Problem::new(ErrorKind::Unavailable, "the journal of writes cannot be read").cause(error)),
+        Err(error) => {
+            return Err(Problem::new(ErrorKind::Unavailable, "the journal of writes cannot be read").cause(error));
+        }
     };
     let mut at_risk = BTreeSet::new();
     for line in text.lines() {

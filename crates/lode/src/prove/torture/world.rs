@@ -39,10 +39,7 @@ pub(super) const GOLD: [Gold; 3] = [
         table: "gold.revenue",
         query: "select customer, count(*) as orders, sum(amount) as revenue from bronze.orders group by customer",
     },
-    Gold {
-        table: "silver.orders",
-        query: "select order_id, customer, amount from bronze.orders",
-    },
+    Gold { table: "silver.orders", query: "select order_id, customer, amount from bronze.orders" },
     Gold {
         table: "gold.event_kinds",
         query: "select kind, count(*) as events, max(value) as highest from bronze.events group by kind",
@@ -77,9 +74,15 @@ impl World {
             contract: Contract::Loose,
         };
         for (path, content) in [
-            ("dbt_project.yml", "name: torture\nversion: \"1.0\"\nconfig-version: 2\nmodels:\n  torture:\n    silver: {+schema: silver}\n    gold: {+schema: gold}\n"),
+            (
+                "dbt_project.yml",
+                "name: torture\nversion: \"1.0\"\nconfig-version: 2\nmodels:\n  torture:\n    silver: {+schema: silver}\n    gold: {+schema: gold}\n",
+            ),
             ("macros/generate_schema_name.sql", include_str!("../../commands/init/template/generate_schema_name.sql")),
-            ("models/sources.yml", "version: 2\nsources:\n  - name: bronze\n    tables:\n      - name: orders\n      - name: events\n"),
+            (
+                "models/sources.yml",
+                "version: 2\nsources:\n  - name: bronze\n    tables:\n      - name: orders\n      - name: events\n",
+            ),
             (
                 "models/silver/orders.sql",
                 "{{ config(materialized='incremental', unique_key='order_id') }}\nselect order_id, customer, amount from {{ source('bronze', 'orders') }}\n",

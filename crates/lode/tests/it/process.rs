@@ -1,0 +1,135 @@
+//! Two processes, signals and pipes.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use super::support::{Folder, send, wait_for_end, wait_until};
+
+const ENDLESS: &str =
+    "select count(*) from generate_series(1, 1000000) a(x), generate_series(1, 1000000) b(y) where (x * y) % 7 = 3";
+
+#[test]
+fn a_command_runs_inside_lode_up() {
+    let folder = Folder::empty();
+    let mut up = folder.up();
+    let addresses = std::fs::read_to_string(folder.path().join(".lode/run/addresses.json")).unwrap();
+    let addresses: serde_json::Value = serde_json::from_str(&addresses).unwrap();
+    assert_eq!(addresses["pid"], up.child.id());
+    // It cannot run elsewhere: the lock is held.
+    assert_eq!(folder.lode(&["sql", "-c", "select 1 as x", "--format", "csv"]).done(), "x\n1\n");
+    // Exit codes and words come through.
+    let ended = folder.lode(&["sql", "-c", "selec"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("<sql>:1:1"), "{}", ended.err);
+    // Much data comes whole.
+    let rows = folder.lode(&["sql", "-c", "select * from generate_series(1, 200000)", "--format", "csv"]).done();
+    assert_eq!(rows.lines().count(), 200_001);
+    assert_eq!(up.stop("TERM"), Some(0), "{}", up.log());
+    assert!(!folder.path().join(".lode/run/lode.sock").exists());
+}
+
+#[test]
+fn a_second_lode_up_is_refused() {
+    let folder = Folder::empty();
+    let up = folder.up();
+    let ended = folder.lode(&["up"]);
+    assert_eq!(ended.code, Some(3));
+    let wanted = format!("process {}: lode up serves this data folder already", up.child.id());
+    assert!(ended.err.contains(&wanted), "{}", ended.err);
+}
+
+#[test]
+fn a_killed_lode_up_leaves_nothing_in_the_way() {
+    let folder = Folder::empty();
+    let mut up = folder.up();
+    up.stop("KILL");
+    assert!(folder.path().join(".lode/run/lode.sock").exists());
+    folder.lode(&["sql", "-c", "select 1"]).done();
+    let mut up = folder.up();
+    folder.lode(&["sql", "-c", "select 1"]).done();
+    assert_eq!(up.stop("INT"), Some(0));
+}
+
+#[test]
+fn a_long_path_has_a_socket_too() {
+    let deep = format!("{}/p", "a_rather_long_folder_name/".repeat(6));
+    let folder = Folder::with(&[(&format!("{deep}/lode.yml"), "")]);
+    let mut child = folder.command(&["up", "--project-dir", &deep]).stderr(Stdio::piped()).spawn().unwrap();
+    let socket = folder.path().join(&deep).join(".lode/run/lode.sock");
+    wait_until(|| socket.exists(), || "no socket".to_owned());
+    folder.lode(&["sql", "-c", "select 1", "--project-dir", &deep]).done();
+    send(&child, "INT");
+    assert_eq!(wait_for_end(&mut child), Some(0));
+}
+
+#[test]
+fn a_waiting_command_says_for_whom_and_gives_up() {
+    let folder = Folder::empty();
+    folder.lode(&["status"]).done();
+    let mut holder =
+        folder.command(&["sql", "-c", ENDLESS]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until(
+        || folder.lode(&["status", "--lock-timeout", "0s"]).code == Some(3),
+        || "the lock is never held".to_owned(),
+    );
+    let ended = folder.lode(&["status", "--lock-timeout", "400ms"]);
+    assert_eq!(ended.code, Some(3));
+    let holder_words = format!("process {}: lode sql -c", holder.id());
+    assert!(ended.err.contains(&format!("waiting for {holder_words}")), "{}", ended.err);
+    assert!(ended.err.contains("give a longer `--lock-timeout`"), "{}", ended.err);
+    // Ctrl-C ends a command with 130.
+    send(&holder, "INT");
+    assert_eq!(wait_for_end(&mut holder), Some(130));
+    folder.lode(&["status"]).done();
+}
+
+#[test]
+fn ctrl_c_of_a_client_cancels_its_command_only() {
+    let folder = Folder::empty();
+    let mut up = folder.up();
+    let mut client =
+        folder.command(&["sql", "-c", ENDLESS]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // It is connected once `lode up` has a thread for it.
+    let tasks = format!("/proc/{}/task", up.child.id());
+    let is_served = || {
+        let names = std::fs::read_dir(&tasks).unwrap().flatten();
+        names
+            .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+            .any(|name| name.trim() == "client")
+    };
+    wait_until(is_served, || "the client is not served".to_owned());
+    send(&client, "INT");
+    assert_eq!(wait_for_end(&mut client), Some(130));
+    wait_until(|| !is_served(), || "the command goes on".to_owned());
+    folder.lode(&["sql", "-c", "select 1"]).done();
+    assert_eq!(up.stop("INT"), Some(0));
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let folder = Folder::empty();
+    let mut child = folder
+        .command(&["sql", "-c", "select * from generate_series(1, 10000000)", "--format", "csv"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut head = [0; 5];
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut head).unwrap();
+    drop(out);
+    assert_eq!(wait_for_end(&mut child), Some(0));
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!(err, "");
+}
+
+#[test]
+fn the_data_folder_is_closed_to_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::empty();
+    let _up = folder.up();
+    let mode = |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(".lode"), 0o700);
+    assert_eq!(mode(".lode/run/lode.sock"), 0o600);
+}

@@ -605,10 +605,18 @@ fn push_any(column: &mut Column, text: &[u8], reading: &Reading) -> Result<(), U
 fn interval(text: &[u8]) -> Result<IntervalMonthDayNano, Unfit> {
     use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
     let text = std::str::from_utf8(text).map_err(|_| Unfit::Type)?;
-    if let Some((sign, clock)) = text.strip_prefix('-').map(|rest| (-1, rest)).or(Some((1, text)))
-        && let Some(micros) = time::time_of_day(clock.as_bytes())
-    {
-        return Ok(IntervalMonthDayNano::new(0, 0, sign * micros * 1_000));
+    // PostgreSQL writes `1 day 02:00:00`: the clock is read here, the rest by Arrow.
+    let (units, clock) = match text.rsplit_once(' ') {
+        Some((units, clock)) if clock.contains(':') => (units.trim(), Some(clock)),
+        None if text.contains(':') => ("", Some(text)),
+        _ => (text, None),
+    };
+    if let Some(clock) = clock {
+        let (sign, digits) = clock.strip_prefix('-').map_or((1, clock), |digits| (-1, digits));
+        let nanos = time::time_of_day(digits.as_bytes()).ok_or(Unfit::Type)? * 1_000 * sign;
+        let before = if units.is_empty() { IntervalMonthDayNano::ZERO } else { interval(units.as_bytes())? };
+        let nanoseconds = before.nanoseconds.checked_add(nanos).ok_or(Unfit::Type)?;
+        return Ok(IntervalMonthDayNano { nanoseconds, ..before });
     }
     // The parser takes a bare number for months.
     if f64::from_str(text).is_ok() {

@@ -144,9 +144,14 @@ pub(in super::super) fn sniff(
     let body = text.get(body_at..).unwrap_or_default();
     let (grammar, sampled) = best_grammar(body, is_whole, options, known)?;
     let (width, _) = mode(sampled.rows.get(1..).filter(|rows| !rows.is_empty()).unwrap_or(&sampled.rows));
-    let header_at = if options.skip_rows.is_some() { 0 } else { preamble(&sampled.rows, width, known) };
-    let rows = sampled.rows.get(header_at..).unwrap_or_default();
-    let has_header = options.header.unwrap_or_else(|| looks_like_header(rows, known));
+    let mut header_at = if options.skip_rows.is_some() { 0 } else { preamble(&sampled.rows, width, known) };
+    let from = |at: usize| sampled.rows.get(at..).unwrap_or_default();
+    let has_header = options.header.unwrap_or_else(|| looks_like_header(from(header_at), known));
+    if !has_header {
+        // Without a header nothing tells a preamble from records: its lines are kept, or rejected where all can see it.
+        header_at = 0;
+    }
+    let rows = from(header_at);
     let first = rows.first().map(Vec::as_slice).unwrap_or_default();
     let mut cells: Vec<String> = if has_header {
         first.iter().map(|cell| String::from_utf8_lossy(&cell.text).into_owned()).collect()
@@ -245,6 +250,11 @@ fn best_grammar(
                     let escape = escape.filter(|escape| Some(*escape) != *quote);
                     let grammar = Grammar { delimiter, quote: *quote, escape, comment: *comment };
                     let sampled = split_sample(text, &grammar, is_whole, RECORDS_MAX);
+                    let is_usual = *quote != Some(b'\'') || options.quote.is_some();
+                    if !is_usual && !sampled.rows.iter().flatten().any(|cell| cell.is_quoted) {
+                        // Apostrophes that quote nothing are no quotes.
+                        continue;
+                    }
                     let score = score(&sampled, &grammar, known);
                     // Earlier candidates are the usual ones: a later one must be better.
                     if best.as_ref().is_none_or(|(least, ..)| score > *least) {
@@ -314,7 +324,9 @@ fn preamble(rows: &[Vec<Cell>], width: usize, known: Option<&SchemaRef>) -> usiz
     if width < 2 {
         return 0;
     }
-    head.iter().position(|row| row.len() > width / 2 && row.len() > 1).unwrap_or(0)
+    // A spreadsheet pads its title with empty cells to the full width.
+    let filled = |row: &[Cell]| row.iter().filter(|cell| !values::trim(&cell.text).is_empty()).count();
+    head.iter().position(|row| row.len() > width / 2 && row.len() > 1 && (width < 3 || filled(row) > 1)).unwrap_or(0)
 }
 
 fn looks_like_header(rows: &[Vec<Cell>], known: Option<&SchemaRef>) -> bool {

@@ -27,6 +27,8 @@ pub(in super::super) fn last_boundary(text: &[u8], grammar: &Grammar) -> Option<
     // Start of the stretch outside quotes that is being looked at.
     let mut outside = 0;
     let mut at = 0;
+    // A quote right behind an escaped delimiter opens nothing.
+    let mut escaped = usize::MAX;
     let next = |from: usize| {
         let rest = text.get(from..)?;
         let found = match grammar.escape {
@@ -38,6 +40,7 @@ pub(in super::super) fn last_boundary(text: &[u8], grammar: &Grammar) -> Option<
     while let Some(found) = next(at) {
         if text.get(found) != Some(&quote) {
             at = found + 2;
+            escaped = at;
             continue;
         }
         let before = found.checked_sub(1).and_then(|before| text.get(before));
@@ -45,7 +48,7 @@ pub(in super::super) fn last_boundary(text: &[u8], grammar: &Grammar) -> Option<
             None => true,
             Some(before) => *before == grammar.delimiter || matches!(before, b'\n' | b'\r'),
         };
-        if !opens || found < at || is_in_comment(text, outside, found, grammar) {
+        if !opens || found == escaped || is_in_comment(text, outside, found, grammar) {
             at = found + 1;
             continue;
         }

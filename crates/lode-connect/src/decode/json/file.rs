@@ -32,9 +32,12 @@ impl Boundary for Layout {
             Self::Values => {
                 let mut last = None;
                 let mut at = 0;
-                while let Next::Value { end, .. } = next_value(text, at) {
+                while let Next::Value { start, end } = next_value(text, at) {
                     at = end;
-                    last = Some(end);
+                    // The end of an array stays with what follows it, so that the last block tells whether it was there.
+                    if text.get(start..end) != Some(b"]") {
+                        last = Some(end);
+                    }
                 }
                 last
             }
@@ -149,7 +152,13 @@ impl JsonFile {
         let is_utf8 = simdutf8::basic::from_utf8(text).is_ok();
         let (mut at, mut line, mut counted) = (from, line, from);
         let mut scratch = Vec::new();
+        let mut has_ended = !(self.is_array && is_last && !text.is_empty());
         while let Some((start, end, next)) = self.next(text, at, is_last) {
+            if !has_ended && text.get(start..end) == Some(b"]") {
+                has_ended = true;
+                at = next;
+                continue;
+            }
             if self.layout == Layout::Values {
                 line += line_ends(text.get(counted..start).unwrap_or_default());
                 counted = start;
@@ -192,6 +201,17 @@ impl JsonFile {
             }
             at = next;
         }
+        if !has_ended {
+            line += line_ends(text.get(counted..).unwrap_or_default());
+            pending.push(Pending {
+                rule: "decode",
+                name: None,
+                reason: "the array has no end: the file may be cut".into(),
+                line,
+                start: text.len(),
+                end: text.len(),
+            });
+        }
         Ok((Rows { columns: top.children, rescue, lines, rejected: HashSet::new(), places }, pending))
     }
 
@@ -204,12 +224,6 @@ impl JsonFile {
                 Some((at, at + len, at + len + 1))
             }
             Layout::Values => match next_value(text, at) {
-                Next::Value { start, end } if self.is_array && text.get(start..end) == Some(b"]") => {
-                    // The end of the array; anything behind it is one reject.
-                    let rest = text.get(end..).unwrap_or_default();
-                    let behind = end + (rest.len() - values::trim_start(rest).len());
-                    if behind < text.len() { Some((behind, text.len(), text.len())) } else { None }
-                }
                 Next::Value { start, end } => Some((start, end, end)),
                 Next::Open { start } if is_last => Some((start, text.len(), text.len())),
                 Next::Open { .. } | Next::Nothing => None,
@@ -263,12 +277,17 @@ fn read_one(
 }
 
 impl BlockDecoder for JsonFile {
-    fn decode(&self, block: Block) -> Result<Decoded, Problem> {
+    fn decode(&self, mut block: Block) -> Result<Decoded, Problem> {
         let bytes = block.text.len() as u64;
         let origin = assemble::Origin { offset: block.offset, encoding: self.encoding };
-        if let Some(why) = &block.spoilt {
+        if let Some(why) = block.spoilt.take() {
+            if let (Layout::Values, Next::Open { start } | Next::Value { start, .. }) =
+                (self.layout, next_value(&block.text, block.from))
+            {
+                block.from = start;
+            }
             let (rows, _) = self.read(&[], 0, block.line, true)?;
-            let rejects = assemble::spoilt(&block, why, self.encoding);
+            let rejects = assemble::spoilt(&block, &why, self.encoding);
             return Ok(assemble::decoded(rows.finish(&self.output, Vec::new(), origin)?, rejects, bytes));
         }
         let line = block.line + line_ends(block.text.get(..block.from).unwrap_or_default());

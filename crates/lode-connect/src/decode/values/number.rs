@@ -92,9 +92,12 @@ const FLOAT_POWERS: [f64; 23] = [
 pub(in super::super) fn decimal(text: &[u8], precision: u8, scale: u8, point: u8) -> Option<i128> {
     let (is_negative, whole, mut fraction) = parts(text, point)?;
     let scale_len = usize::from(scale);
-    if whole.len() + scale_len <= 18 && fraction.len() <= scale_len && !(whole.is_empty() && fraction.is_empty()) {
-        let high = if whole.is_empty() { 0 } else { digits_u64(whole)? };
-        let low = if fraction.is_empty() { 0 } else { digits_u64(fraction)? };
+    if whole.len() + scale_len <= 18
+        && fraction.len() <= scale_len
+        && !(whole.is_empty() && fraction.is_empty())
+        && let Some(high) = (if whole.is_empty() { Some(0) } else { digits_u64(whole) })
+        && let Some(low) = (if fraction.is_empty() { Some(0) } else { digits_u64(fraction) })
+    {
         let value = high * POWERS.get(scale_len)? + low * POWERS.get(scale_len - fraction.len())?;
         if precision < 18 && value >= *POWERS.get(usize::from(precision))? {
             return None;

@@ -1,5 +1,7 @@
 //! Dates, times of day, timestamps.
 
+use std::fmt::Write;
+
 use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
@@ -229,7 +231,16 @@ impl Pattern {
                         has_time: true,
                     });
                 }
-                if let Ok(at) = NaiveDateTime::parse_from_str(text, pattern) {
+                // Digits without separators can be cut in many ways; only the full widths count.
+                let is_exact = |shown: &dyn std::fmt::Display| {
+                    text.bytes().any(|byte| !byte.is_ascii_digit()) || {
+                        let mut out = String::new();
+                        write!(out, "{shown}").is_ok() && out == text
+                    }
+                };
+                if let Ok(at) = NaiveDateTime::parse_from_str(text, pattern)
+                    && is_exact(&at.format(pattern))
+                {
                     return Some(Stamp {
                         local_micros: at.and_utc().timestamp_micros(),
                         offset_secs: None,
@@ -237,6 +248,9 @@ impl Pattern {
                     });
                 }
                 let day = NaiveDate::parse_from_str(text, pattern).ok()?;
+                if !is_exact(&day.format(pattern)) {
+                    return None;
+                }
                 Some(Stamp {
                     local_micros: day.and_time(NaiveTime::MIN).and_utc().timestamp_micros(),
                     offset_secs: None,

@@ -1,0 +1,258 @@
+//! The two ways to land: once (`lode ingest`), and watching (`lode up`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use lode_catalog::Catalog;
+use lode_core::{ErrorKind, Problem, Warehouse, nearest, task};
+use lode_jobs::{Backoff, NodeInfo, NodeOutcome, NodeStatus, Observer, RunEvent};
+
+use crate::config::Ingest;
+use crate::sources::files::collect::Progress;
+use crate::sources::files::land::{FileSourceRun, Pass};
+
+pub use crate::sources::files::land::LandReport;
+
+/// Scope of the catalog notes that tell how watched sources are; the key is the ingest's name.
+pub const STATE_SCOPE: &str = "ingest";
+/// An observer hears of a source that is under way at most this often.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+
+/// What landing needs of the process.
+#[derive(Clone)]
+pub struct IngestContext {
+    pub catalog: Arc<Catalog>,
+    /// Compiles expectations; needed only by ingests that have some.
+    pub warehouse: Option<Arc<dyn Warehouse>>,
+    pub project_dir: PathBuf,
+    pub ingests: Vec<Ingest>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LandOptions {
+    /// Try files again that could not be read.
+    pub retry_poison: bool,
+}
+
+/// How a watched source is, as JSON in a note of the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceState {
+    pub is_failing: bool,
+    /// What stops the source, or what is wrong with single files.
+    pub error: Option<String>,
+    pub since: DateTime<Utc>,
+}
+
+/// Lands what is there now, source after source, and tells `observer`. Without `names`, all sources.
+/// The report of a source that failed as a whole is its problem; the other sources land all the same.
+/// Errors: `NotFound` for a name that no ingest has.
+pub async fn land_once(
+    context: &IngestContext,
+    names: &[String],
+    options: LandOptions,
+    observer: &Arc<dyn Observer>,
+) -> Result<Vec<Result<LandReport, Problem>>, Problem> {
+    let chosen = choose(&context.ingests, names)?;
+    let total = chosen.len();
+    let mut reports = Vec::with_capacity(total);
+    for (at, ingest) in chosen.into_iter().enumerate() {
+        let node = Arc::new(node(ingest, at + 1, total));
+        let started_at = context.catalog.now();
+        observer.on_event(&RunEvent::NodeStarted { node: Arc::clone(&node), at: started_at });
+        let started = Instant::now();
+        let progress = Arc::new(Progress::default());
+        *progress.tell.lock() = Some(teller(observer, &node));
+        let mut run = source(context, ingest);
+        let report = run.pass(Pass::Once { retry_poison: options.retry_poison }, &progress).await;
+        *progress.tell.lock() = None;
+        let finished_at = context.catalog.now();
+        let mut outcome = outcome(&report, finished_at, started.elapsed());
+        outcome.started_at = Some(started_at);
+        observer.on_event(&RunEvent::NodeFinished { node, outcome: Arc::new(outcome), at: finished_at });
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+/// Watches all sources until `shutdown`, each in a task of its own. An epoch that is under way is finished first.
+/// A source that fails is tried again with growing waits, and says so in its note.
+pub async fn watch(context: &IngestContext, shutdown: CancellationToken) {
+    let tasks: Vec<_> = context
+        .ingests
+        .iter()
+        .map(|ingest| {
+            let run = source(context, ingest);
+            let watcher = Watcher {
+                catalog: Arc::clone(&context.catalog),
+                ingest: Arc::new(ingest.clone()),
+                state: None,
+                backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(60)),
+            };
+            task::spawn("ingest", watcher.watch(run, shutdown.clone()))
+        })
+        .collect();
+    for task in tasks {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a source's task stopped");
+        }
+    }
+}
+
+fn source(context: &IngestContext, ingest: &Ingest) -> FileSourceRun {
+    FileSourceRun::new(
+        Arc::clone(&context.catalog),
+        context.warehouse.clone(),
+        Arc::new(ingest.clone()),
+        context.project_dir.clone(),
+    )
+}
+
+/// Errors: `NotFound` with the nearest name.
+pub(crate) fn choose<'a>(ingests: &'a [Ingest], names: &[String]) -> Result<Vec<&'a Ingest>, Problem> {
+    if names.is_empty() {
+        return Ok(ingests.iter().collect());
+    }
+    names
+        .iter()
+        .map(|name| {
+            ingests.iter().find(|ingest| ingest.name == *name).ok_or_else(|| {
+                let known: Vec<&str> = ingests.iter().map(|ingest| ingest.name.as_str()).collect();
+                let fix = match nearest(name, known.iter().copied()) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None if known.is_empty() => "add it to `ingest:` in lode.yml".to_owned(),
+                    None => format!("ingests of this project: {}", known.join(", ")),
+                };
+                Problem::new(ErrorKind::NotFound, format!("no ingest is named \"{name}\"")).fix(fix)
+            })
+        })
+        .collect()
+}
+
+fn node(ingest: &Ingest, index: usize, total: usize) -> NodeInfo {
+    NodeInfo {
+        unique_id: format!("ingest.{}", ingest.name),
+        name: ingest.name.clone(),
+        resource_type: "ingest".to_owned(),
+        materialized: "ingest".to_owned(),
+        relation: Some(ingest.table.to_string()),
+        path: Some(ingest.files.path.clone()),
+        index,
+        total,
+    }
+}
+
+fn teller(observer: &Arc<dyn Observer>, node: &Arc<NodeInfo>) -> Box<dyn FnMut(u64, u64) + Send> {
+    let (observer, node) = (Arc::clone(observer), Arc::clone(node));
+    let mut told: Option<Instant> = None;
+    Box::new(move |rows, bytes| {
+        if told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        told = Some(Instant::now());
+        let node = Arc::clone(&node);
+        observer.on_event(&RunEvent::NodeProgress { node, rows, rows_total: None, bytes, message: None });
+    })
+}
+
+fn outcome(report: &Result<LandReport, Problem>, finished_at: DateTime<Utc>, elapsed: Duration) -> NodeOutcome {
+    match report {
+        Ok(report) => {
+            let status = if report.problems.is_empty() { NodeStatus::Success } else { NodeStatus::PartialSuccess };
+            let mut outcome = NodeOutcome::new(status, finished_at, elapsed);
+            outcome.rows = Some(report.rows_landed);
+            outcome.rows_quarantined = report.rows_quarantined;
+            outcome.rows_dropped = report.rows_dropped;
+            outcome.rules = report.rules.clone();
+            outcome.is_reused = report.epochs == 0 && report.problems.is_empty();
+            outcome.message = match report.problems.first() {
+                Some(first) if report.problems.len() > 1 => format!("{first} (and {} more)", report.problems.len() - 1),
+                Some(first) => first.to_string(),
+                None => format!("{} files", report.files_landed),
+            };
+            outcome
+        }
+        Err(problem) => {
+            let mut outcome = NodeOutcome::new(NodeStatus::Error, finished_at, elapsed);
+            outcome.message = problem.to_string();
+            outcome
+        }
+    }
+}
+
+/// One watched source.
+struct Watcher {
+    catalog: Arc<Catalog>,
+    ingest: Arc<Ingest>,
+    state: Option<SourceState>,
+    backoff: Backoff,
+}
+
+impl Watcher {
+    async fn watch(mut self, mut run: FileSourceRun, shutdown: CancellationToken) {
+        let progress = Arc::new(Progress::default());
+        while !shutdown.is_cancelled() {
+            // To its end, even if the shutdown comes meanwhile: an epoch is finished or forgotten as a whole.
+            let wait = match run.pass(Pass::Watch, &progress).await {
+                Ok(report) => {
+                    self.backoff.reset();
+                    self.landed(&report).await;
+                    let pace = self.ingest.commit_interval.filter(|_| report.epochs > 0).unwrap_or_default();
+                    self.ingest.poll_interval.max(pace)
+                }
+                Err(problem) => {
+                    let wait = self.backoff.next_wait();
+                    self.failed(&problem, wait).await;
+                    wait
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn landed(&mut self, report: &LandReport) {
+        for problem in &report.problems {
+            warn!(ingest = %self.ingest.name, error = %problem, "a file did not land");
+        }
+        // A refused file is passed over until it changes: what was said about it stays until something lands.
+        let has_news = report.epochs > 0 || !report.problems.is_empty();
+        let was_failing = self.state.as_ref().is_none_or(|state| state.is_failing);
+        if has_news || was_failing {
+            self.put(false, report.problems.first().map(ToString::to_string)).await;
+        }
+    }
+
+    async fn failed(&mut self, problem: &Problem, wait: Duration) {
+        let error = problem.to_string();
+        if self.state.as_ref().is_none_or(|state| state.error.as_deref() != Some(error.as_str())) {
+            warn!(ingest = %self.ingest.name, %error, wait_ms = wait.as_millis() as u64, "source failed, trying again");
+        }
+        self.put(true, Some(error)).await;
+    }
+
+    async fn put(&mut self, is_failing: bool, error: Option<String>) {
+        let is_same =
+            self.state.as_ref().is_some_and(|state| (state.is_failing, &state.error) == (is_failing, &error));
+        if is_same {
+            return;
+        }
+        if self.state.as_ref().is_some_and(|state| state.is_failing) && !is_failing {
+            info!(ingest = %self.ingest.name, "source works again");
+        }
+        let state = SourceState { is_failing, error, since: self.catalog.now() };
+        // A projection for `lode status`: if the DB does not take it now, the next change will be tried again.
+        if let Ok(text) = serde_json::to_string(&state)
+            && self.catalog.put_note(STATE_SCOPE, &self.ingest.name, &text).await.is_ok()
+        {
+            self.state = Some(state);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Which file is which: path and BLAKE3 of the content against the ledger. Size and time only save hashing.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use lode_catalog::{FileRow, FileState};
+
+use super::discover::{Found, look_again};
+
+/// Notes in the ledger that identity itself reads again.
+const RENAMED_FROM: &str = "renamed from ";
+const RENAMED_TO: &str = "renamed to ";
+
+/// The ledger of one source as of one epoch.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    rows: HashMap<String, FileRow>,
+    /// Paths whose content is in the table, by hash.
+    landed_by_hash: HashMap<String, Vec<String>>,
+    /// Sizes of landed content that is not at its path any more: a new file of such a size may be a rename.
+    moved_sizes: HashSet<u64>,
+}
+
+/// What size and time alone tell about a listed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstLook {
+    /// As in the ledger: nothing to do.
+    Known,
+    /// As in the ledger, where it is marked as unreadable.
+    KnownPoison,
+    /// Cannot be any content that landed before: the hash may be taken while decoding.
+    Fresh,
+    /// May be known content: hash it before decoding.
+    HashFirst,
+}
+
+/// What path and hash tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// Lands.
+    New,
+    /// The same content at the same path; only size or time in the ledger are old.
+    Same,
+    /// The content of `from`, which is not there any more.
+    RenamedFrom(String),
+    /// A landed path with other content.
+    Changed,
+}
+
+impl Ledger {
+    pub(crate) fn new(rows: Vec<FileRow>) -> Self {
+        let mut ledger = Self::default();
+        for row in rows {
+            ledger.put(row);
+        }
+        ledger
+    }
+
+    pub(crate) fn put(&mut self, row: FileRow) {
+        if holds_rows(&row) {
+            self.landed_by_hash.entry(row.hash.clone()).or_default().push(row.path.clone());
+        }
+        self.rows.insert(row.path.clone(), row);
+    }
+
+    /// Takes in what is in the folder now.
+    pub(crate) fn compare(&mut self, listing: &[Found]) {
+        let there: HashMap<&str, &Found> = listing.iter().map(|found| (found.path.as_str(), found)).collect();
+        let has_moved = |row: &&FileRow| match there.get(row.path.as_str()) {
+            Some(found) => (found.size_bytes, found.modified_ms) != (row.size_bytes, row.modified_ms),
+            None => true,
+        };
+        self.moved_sizes =
+            self.rows.values().filter(|row| holds_rows(row)).filter(has_moved).map(|row| row.size_bytes).collect();
+    }
+
+    pub(crate) fn row(&self, path: &str) -> Option<&FileRow> {
+        self.rows.get(path)
+    }
+
+    pub(crate) fn first_look(&self, found: &Found, retry_poison: bool) -> FirstLook {
+        match self.rows.get(&found.path) {
+            None if self.moved_sizes.contains(&found.size_bytes) => FirstLook::HashFirst,
+            None => FirstLook::Fresh,
+            Some(row) => {
+                let is_as_noted = (row.size_bytes, row.modified_ms) == (found.size_bytes, found.modified_ms);
+                match (row.state, is_as_noted) {
+                    (FileState::Poison, _) if retry_poison => FirstLook::Fresh,
+                    (FileState::Poison, true) => FirstLook::KnownPoison,
+                    (_, true) => FirstLook::Known,
+                    (_, false) => FirstLook::HashFirst,
+                }
+            }
+        }
+    }
+
+    /// Decides by path and hash. `root` is the source's folder: whether an old path is gone is asked there and then.
+    pub(crate) fn identify(&self, found: &Found, hash: &str, root: &Path, claims: &mut HashSet<String>) -> Identity {
+        let row = self.rows.get(&found.path);
+        if row.is_some_and(|row| row.hash == hash) {
+            return Identity::Same;
+        }
+        let old_paths = self.landed_by_hash.get(hash).map(Vec::as_slice).unwrap_or_default();
+        for old in old_paths {
+            if *old != found.path && !claims.contains(old) && self.has_moved(old, hash, root) {
+                claims.insert(old.clone());
+                return Identity::RenamedFrom(old.clone());
+            }
+        }
+        match row {
+            Some(row) if row.state != FileState::Poison => Identity::Changed,
+            _ => Identity::New,
+        }
+    }
+
+    /// The content that landed from `old` is not there any more: the path is gone, or holds something else (a rotated log).
+    fn has_moved(&self, old: &str, hash: &str, root: &Path) -> bool {
+        let Some(row) = self.rows.get(old).filter(|row| row.hash == hash && holds_rows(row)) else { return false };
+        let absolute = absolute(root, old);
+        match look_again(&absolute) {
+            None => std::fs::symlink_metadata(&absolute).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
+            Some((size_bytes, _)) if size_bytes != row.size_bytes => true,
+            Some((_, modified_ms)) if modified_ms == row.modified_ms => false,
+            Some(_) => hash_file(&absolute).is_ok_and(|(now, _)| now != hash),
+        }
+    }
+}
+
+/// Rows of this content are in the table under this path.
+fn holds_rows(row: &FileRow) -> bool {
+    matches!(row.state, FileState::Landed | FileState::Renamed)
+        && !row.note.as_deref().is_some_and(|note| note.starts_with(RENAMED_TO))
+}
+
+/// The two ledger rows of a rename: the new path takes over, the old one is never a candidate again.
+pub(crate) fn renamed(old: &FileRow, found: &Found, hash: &str) -> [FileRow; 2] {
+    let new = FileRow {
+        path: found.path.clone(),
+        hash: hash.to_owned(),
+        size_bytes: found.size_bytes,
+        modified_ms: found.modified_ms,
+        state: FileState::Renamed,
+        rows: old.rows,
+        rows_quarantined: old.rows_quarantined,
+        note: Some(format!("{RENAMED_FROM}{}", old.path)),
+        dialect: old.dialect.clone(),
+    };
+    let gone = FileRow {
+        state: FileState::Renamed,
+        rows: 0,
+        rows_quarantined: 0,
+        note: Some(format!("{RENAMED_TO}{}", found.path)),
+        ..old.clone()
+    };
+    [gone, new]
+}
+
+/// Path of a file of the source. A source that is one file has that file as its root.
+fn absolute(root: &Path, path: &str) -> PathBuf {
+    if root.is_file() && root.file_name().is_some_and(|name| name == path) { root.to_owned() } else { root.join(path) }
+}
+
+/// BLAKE3 of the content as hex, and its length in bytes (blocking, streamed).
+pub(crate) fn hash_file(path: &Path) -> std::io::Result<(String, u64)> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(path)?)?;
+    Ok((hasher.finalize().to_hex().to_string(), hasher.count()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn put(&self, path: &str, text: &str) -> Found {
+            let absolute = self.0.path().join(path);
+            std::fs::write(&absolute, text).unwrap();
+            let (size_bytes, modified_ms) = look_again(&absolute).unwrap();
+            Found { path: path.into(), absolute, size_bytes, modified_ms }
+        }
+
+        fn identify(&self, ledger: &Ledger, found: &Found) -> Identity {
+            let (hash, _) = hash_file(&found.absolute).unwrap();
+            ledger.identify(found, &hash, self.0.path(), &mut HashSet::new())
+        }
+    }
+
+    fn row(found: &Found, state: FileState) -> FileRow {
+        FileRow {
+            path: found.path.clone(),
+            hash: hash_file(&found.absolute).unwrap().0,
+            size_bytes: found.size_bytes,
+            modified_ms: found.modified_ms,
+            state,
+            rows: 1,
+            rows_quarantined: 0,
+            note: None,
+            dialect: None,
+        }
+    }
+
+    #[test]
+    fn path_and_hash_decide() {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        let a = folder.put("a.csv", "one");
+        let mut ledger = Ledger::new(vec![row(&a, FileState::Landed)]);
+        assert_eq!(ledger.first_look(&a, false), FirstLook::Known);
+        assert_eq!(folder.identify(&ledger, &a), Identity::Same);
+
+        // A copy beside the old one lands.
+        let copy = folder.put("b.csv", "one");
+        ledger.compare(&[a.clone(), copy.clone()]);
+        assert_eq!(ledger.first_look(&copy, false), FirstLook::Fresh);
+        assert_eq!(folder.identify(&ledger, &copy), Identity::New);
+
+        // The same content when the old path is gone is a rename, and only one path can be it.
+        std::fs::remove_file(&a.absolute).unwrap();
+        ledger.compare(std::slice::from_ref(&copy));
+        assert_eq!(ledger.first_look(&copy, false), FirstLook::HashFirst);
+        assert_eq!(folder.identify(&ledger, &copy), Identity::RenamedFrom("a.csv".into()));
+        let old = ledger.row("a.csv").unwrap().clone();
+        for row in renamed(&old, &copy, &old.hash) {
+            ledger.put(row);
+        }
+        let second = folder.put("c.csv", "one");
+        assert_eq!(folder.identify(&ledger, &second), Identity::New);
+
+        // New content at a landed path.
+        let changed = folder.put("b.csv", "two!");
+        assert_eq!(ledger.first_look(&changed, false), FirstLook::HashFirst);
+        assert_eq!(folder.identify(&ledger, &changed), Identity::Changed);
+    }
+
+    #[test]
+    fn a_claim_is_made_once_in_an_epoch() {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        let a = folder.put("a", "one");
+        let ledger = Ledger::new(vec![row(&a, FileState::Landed)]);
+        std::fs::remove_file(&a.absolute).unwrap();
+        let (b, c) = (folder.put("b", "one"), folder.put("c", "one"));
+        let hash = hash_file(&b.absolute).unwrap().0;
+        let mut claims = HashSet::new();
+        assert_eq!(ledger.identify(&b, &hash, folder.0.path(), &mut claims), Identity::RenamedFrom("a".into()));
+        assert_eq!(ledger.identify(&c, &hash, folder.0.path(), &mut claims), Identity::New);
+    }
+
+    #[test]
+    fn a_rotated_log_is_a_rename_although_its_old_path_exists() {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        let log = folder.put("app.log", "first");
+        let ledger = Ledger::new(vec![row(&log, FileState::Landed)]);
+        let rotated = folder.put("app.log.1", "first");
+        folder.put("app.log", "second day");
+        assert_eq!(folder.identify(&ledger, &rotated), Identity::RenamedFrom("app.log".into()));
+    }
+
+    #[test]
+    fn poison_is_tried_again_only_when_it_changed_or_on_request() {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        let bad = folder.put("bad.gz", "cut");
+        let ledger = Ledger::new(vec![row(&bad, FileState::Poison)]);
+        assert_eq!(ledger.first_look(&bad, false), FirstLook::KnownPoison);
+        assert_eq!(ledger.first_look(&bad, true), FirstLook::Fresh);
+        let mended = folder.put("bad.gz", "whole now");
+        assert_eq!(ledger.first_look(&mended, false), FirstLook::HashFirst);
+        assert_eq!(folder.identify(&ledger, &mended), Identity::New);
+    }
+}

@@ -1,0 +1,3 @@
+//! Where data comes from: one folder a kind of source.
+
+pub(crate) mod files;

@@ -21,8 +21,8 @@ use lode_lake::SchemaPolicy;
 use crate::decode::{self, Format};
 
 /// Columns that landing adds to every row: where it came from and when.
-pub const FILE: &str = "_file";
-pub const LANDED_AT: &str = "_landed_at";
+pub(crate) const FILE: &str = "_file";
+pub(crate) const LANDED_AT: &str = "_landed_at";
 
 /// One entry of `ingest:`, as written. The keys are a closed list.
 #[derive(Debug, Clone, Deserialize)]

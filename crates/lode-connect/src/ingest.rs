@@ -239,8 +239,7 @@ impl Watcher {
     }
 
     async fn put(&mut self, is_failing: bool, error: Option<String>) {
-        let is_same =
-            self.state.as_ref().is_some_and(|state| (state.is_failing, &state.error) == (is_failing, &error));
+        let is_same = self.state.as_ref().is_some_and(|state| (state.is_failing, &state.error) == (is_failing, &error));
         if is_same {
             return;
         }

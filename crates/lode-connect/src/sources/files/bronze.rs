@@ -43,10 +43,6 @@ pub(crate) struct Target {
 }
 
 impl TableTarget {
-    pub(crate) fn exists(&self) -> bool {
-        self.base != SnapshotId::NONE
-    }
-
     /// The change that adds `files`. Also without files it is one if the definition is new.
     pub(crate) fn append(&self, files: Vec<DataFile>) -> TableChange {
         self.change(Operation::Append, files, Vec::new(), "WRITE")
@@ -90,7 +86,8 @@ pub(crate) async fn target(
         Some(table) => table,
         None => fresh(catalog, ingest.table.quarantine(), &quarantine_schema(), BTreeMap::new()).await?,
     };
-    let keep_raw = !ingest.expectations.is_empty() || ingest.columns.as_ref().is_some_and(|columns| has_not_null(columns));
+    let keep_raw =
+        !ingest.expectations.is_empty() || ingest.columns.as_ref().is_some_and(|columns| has_not_null(columns));
     let (mut plan, bronze) = match found {
         Some(table) => continued(ingest, table, samples).await?,
         None => first_landing(catalog, ingest, samples).await?,
@@ -122,7 +119,10 @@ pub(crate) async fn existing(
         Some(RelationEntry::Table(entry)) => entry,
     };
     if entry.pipeline != Some(pipeline.id) {
-        return Err(conflict(format!("table \"{name}\" is written by something else than ingest \"{}\"", pipeline.name)));
+        return Err(conflict(format!(
+            "table \"{name}\" is written by something else than ingest \"{}\"",
+            pipeline.name
+        )));
     }
     let snapshot = catalog.snapshot(&entry, None).await?;
     Ok(Some(TableTarget {
@@ -163,7 +163,10 @@ async fn first_landing(
         Some(columns) => declared_plan(ingest, Arc::clone(columns)),
         None => {
             if samples.is_empty() {
-                return Err(Problem::new(ErrorKind::NotFound, format!("table \"{}\" does not exist yet", ingest.table)));
+                return Err(Problem::new(
+                    ErrorKind::NotFound,
+                    format!("table \"{}\" does not exist yet", ingest.table),
+                ));
             }
             infer(ingest, samples).await?
         }
@@ -233,7 +236,8 @@ fn declared_plan(ingest: &Ingest, columns: SchemaRef) -> DecodePlan {
 }
 
 fn extended(plan: &DecodePlan, added: Vec<Arc<Field>>) -> DecodePlan {
-    let schema: SchemaRef = Arc::new(Schema::new(plan.schema.fields().iter().cloned().chain(added).collect::<Vec<_>>()));
+    let schema: SchemaRef =
+        Arc::new(Schema::new(plan.schema.fields().iter().cloned().chain(added).collect::<Vec<_>>()));
     let columns = plan.columns.as_ref().map(|_| Arc::clone(&schema));
     DecodePlan { schema, columns, ..plan.clone() }
 }

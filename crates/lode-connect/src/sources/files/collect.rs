@@ -53,17 +53,12 @@ pub(crate) struct EpochWork {
 }
 
 /// How far a source is, for observers; grows only.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Progress {
     pub(crate) rows: AtomicU64,
     pub(crate) bytes: AtomicU64,
+    /// Told rows and bytes so far.
     pub(crate) tell: Mutex<Option<Box<dyn FnMut(u64, u64) + Send>>>,
-}
-
-impl std::fmt::Debug for dyn FnMut(u64, u64) + Send {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("FnMut")
-    }
 }
 
 impl Progress {
@@ -138,7 +133,11 @@ pub(crate) async fn collect(work: EpochWork) -> Result<Collected, Problem> {
         .collect();
     let mut failure = None;
     for handle in handles {
-        match handle.await.map_err(|error| Problem::internal("a landing worker stopped").cause(error)).and_then(|end| end) {
+        match handle
+            .await
+            .map_err(|error| Problem::internal("a landing worker stopped").cause(error))
+            .and_then(|end| end)
+        {
             Ok(Ok(part)) => collected.add(part),
             Ok(Err(problem)) | Err(problem) => failure = failure.or(Some(problem)),
         }
@@ -304,11 +303,18 @@ impl DecodedSink for Sink<'_, '_> {
 
 /// What is to happen with a file after it was looked at.
 enum End<'a> {
-    Land { parts: Vec<FileRows<'a>>, outcome: FileOutcome, hash: String },
+    Land {
+        parts: Vec<FileRows<'a>>,
+        outcome: FileOutcome,
+        hash: String,
+    },
     /// Known content: only the ledger changes.
     Note(Vec<FileRow>, Note),
     /// Cannot be read as a whole.
-    Poison { hash: String, problem: Problem },
+    Poison {
+        hash: String,
+        problem: Problem,
+    },
     /// Not now, or not under these rules; no ledger row.
     Refuse(Problem),
     /// Went away or is still being written.
@@ -396,9 +402,11 @@ impl<'a> Worker<'a> {
         }
         let dialect = match &outcome.dialect {
             Some(dialect) if counts.quarantined > 0 => Some(
-                serde_json::to_string(dialect).map_err(|error| Problem::internal("a dialect has no JSON").cause(error))?,
+                serde_json::to_string(dialect)
+                    .map_err(|error| Problem::internal("a dialect has no JSON").cause(error))?,
             ),
-            _ => None,
+            // Rejects of the old content may still wait for a replay.
+            _ => self.work.ledger.row(&found.path).and_then(|row| row.dialect.clone()),
         };
         self.collected.files.push(FileRow {
             rows: counts.landed,
@@ -496,7 +504,11 @@ impl<'a> Worker<'a> {
             // Asked for once more.
             Identity::Same if look == FirstLook::Fresh => None,
             Identity::Same => {
-                let row = row.map(|row| FileRow { size_bytes: found.size_bytes, modified_ms: found.modified_ms, ..row.clone() });
+                let row = row.map(|row| FileRow {
+                    size_bytes: found.size_bytes,
+                    modified_ms: found.modified_ms,
+                    ..row.clone()
+                });
                 Some(End::Note(row.into_iter().collect(), Note::Skipped))
             }
             Identity::RenamedFrom(old) => {
@@ -515,7 +527,9 @@ impl<'a> Worker<'a> {
                 OnChange::Fail => Some(End::Refuse(
                     Problem::new(ErrorKind::Conflict, format!("file \"{}\" changed after it landed", found.path))
                         .at(Place::of(found.absolute.display().to_string()))
-                        .fix("set `on_change: land` to add its rows beside the old ones, or `ignore` to leave it alone"),
+                        .fix(
+                            "set `on_change: land` to add its rows beside the old ones, or `ignore` to leave it alone",
+                        ),
                 )),
             },
         }
@@ -528,7 +542,10 @@ impl<'a> Worker<'a> {
         (share > limit).then(|| {
             Problem::new(
                 ErrorKind::Data,
-                format!("{rejected} of {} records of file \"{}\" are rejected, nothing of it landed", counts.rows_in, found.path),
+                format!(
+                    "{rejected} of {} records of file \"{}\" are rejected, nothing of it landed",
+                    counts.rows_in, found.path
+                ),
             )
             .at(Place::of(found.absolute.display().to_string()))
             .fix(format!("correct the file, or raise `max_reject_share` above {limit}, then land again with `--retry`"))
@@ -542,9 +559,12 @@ impl<'a> Worker<'a> {
         let own = decode::infer(std::slice::from_ref(&found.absolute), &plan.format, None, plan.timezone).ok()?;
         let column = own.schema.fields().iter().find(|field| !allowed.contains(&field.name().to_lowercase()))?;
         Some(
-            Problem::new(ErrorKind::TypeMismatch, format!("file \"{}\" has a new column \"{}\"", found.path, column.name()))
-                .at(Place::of(found.absolute.display().to_string()))
-                .fix("set `on_schema_change: append_new_columns` to add it to the table, or `ignore`"),
+            Problem::new(
+                ErrorKind::TypeMismatch,
+                format!("file \"{}\" has a new column \"{}\"", found.path, column.name()),
+            )
+            .at(Place::of(found.absolute.display().to_string()))
+            .fix("set `on_schema_change: append_new_columns` to add it to the table, or `ignore`"),
         )
     }
 }

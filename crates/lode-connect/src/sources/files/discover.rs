@@ -91,7 +91,9 @@ impl Walk<'_> {
         let metadata = match std::fs::metadata(absolute) {
             Ok(metadata) => metadata,
             // It went away between the listing and the look, unless it is a link to nowhere.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata(absolute).is_err() => return,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata(absolute).is_err() => {
+                return;
+            }
             Err(error) => return self.listing.problems.push(file_problem(&path, &error)),
         };
         if metadata.is_dir() {
@@ -176,7 +178,9 @@ mod tests {
     #[test]
     fn the_walk_is_sorted_and_skips_what_is_not_ours() {
         let dir = tempfile::tempdir().unwrap();
-        for path in ["in/b/2.csv", "in/a.csv", "in/.hidden.csv", "in/_part.csv", "in/c.csv.tmp", "in/_old/x.csv", "in/n.txt"] {
+        for path in
+            ["in/b/2.csv", "in/a.csv", "in/.hidden.csv", "in/_part.csv", "in/c.csv.tmp", "in/_old/x.csv", "in/n.txt"]
+        {
             let path = dir.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();

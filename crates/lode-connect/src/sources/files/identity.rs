@@ -12,7 +12,7 @@ const RENAMED_FROM: &str = "renamed from ";
 const RENAMED_TO: &str = "renamed to ";
 
 /// The ledger of one source as of one epoch.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     rows: HashMap<String, FileRow>,
     /// Paths whose content is in the table, by hash.
@@ -118,7 +118,9 @@ impl Ledger {
         let Some(row) = self.rows.get(old).filter(|row| row.hash == hash && holds_rows(row)) else { return false };
         let absolute = absolute(root, old);
         match look_again(&absolute) {
-            None => std::fs::symlink_metadata(&absolute).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound),
+            None => {
+                std::fs::symlink_metadata(&absolute).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+            }
             Some((size_bytes, _)) if size_bytes != row.size_bytes => true,
             Some((_, modified_ms)) if modified_ms == row.modified_ms => false,
             Some(_) => hash_file(&absolute).is_ok_and(|(now, _)| now != hash),

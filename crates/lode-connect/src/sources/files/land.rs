@@ -1,7 +1,7 @@
 //! Landing a source: epochs of files, each sealed with its rows, its rejects and its ledger rows at once.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -345,12 +345,14 @@ pub(crate) fn rules(
     let schema = bronze_schema(&target.plan.output_schema());
     let row_pass: Option<Arc<dyn RowPass>> = match (ingest.expectations.as_slice(), warehouse) {
         ([], _) => None,
-        (expectations, Some(warehouse)) => Some(
-            warehouse
-                .row_pass(Arc::clone(&schema), expectations)
-                .map_err(|problem| problem.context(format!("the contract of ingest \"{}\" cannot be used", ingest.name)))?,
-        ),
-        (_, None) => return Err(Problem::internal(format!("no SQL engine for the contract of ingest \"{}\"", ingest.name))),
+        (expectations, Some(warehouse)) => {
+            Some(warehouse.row_pass(Arc::clone(&schema), expectations).map_err(|problem| {
+                problem.context(format!("the contract of ingest \"{}\" cannot be used", ingest.name))
+            })?)
+        }
+        (_, None) => {
+            return Err(Problem::internal(format!("no SQL engine for the contract of ingest \"{}\"", ingest.name)));
+        }
     };
     Ok(RowRules {
         source: ingest.name.clone(),
@@ -403,7 +405,9 @@ fn without_doubles(mut rows: Vec<FileRow>) -> Vec<FileRow> {
 }
 
 fn is_gone_mark(row: &FileRow) -> bool {
-    row.state == FileState::Renamed && row.rows == 0 && row.note.as_deref().is_some_and(|note| note.starts_with("renamed to "))
+    row.state == FileState::Renamed
+        && row.rows == 0
+        && row.note.as_deref().is_some_and(|note| note.starts_with("renamed to "))
 }
 
 /// Files of a source whose columns are not known yet, none of which has any: empty ones count as landed, others as unreadable.
@@ -450,11 +454,6 @@ async fn without_columns(jobs: VecDeque<Job>, problem: &Problem) -> Result<Colle
         });
     }
     Ok(collected)
-}
-
-/// Folder that the paths of the ledger are relative to, for messages.
-pub(crate) fn shown_path(ingest: &Ingest, path: &str) -> String {
-    Path::new(&ingest.files.path).join(path).display().to_string()
 }
 
 #[cfg(test)]

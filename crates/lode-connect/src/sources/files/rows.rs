@@ -106,12 +106,12 @@ impl RowRules {
             self.malformed(&file, reject, rejected, counts)?;
         }
         let batch = self.add_origin(&batch, &file)?;
-        let batch = self.pass(batch, &file, raw.as_ref(), rejected, counts)?;
+        let batch = self.pass(batch, &file, raw.as_ref(), rejected, counts)?.batch;
         counts.landed += batch.num_rows() as u64;
         Ok(batch)
     }
 
-    /// Sorts rows that have their origin columns already (a replay). `raw` holds the record of each.
+    /// Sorts rows that have their origin columns already. `raw` holds the record of each.
     pub(crate) fn pass(
         &self,
         batch: RecordBatch,
@@ -119,11 +119,13 @@ impl RowRules {
         raw: Option<&RawRows>,
         rejected: &mut QuarantineRows,
         counts: &mut RowCounts,
-    ) -> Result<RecordBatch, Problem> {
-        let batch = self.check_nulls(batch, file, raw, rejected, counts)?;
+    ) -> Result<Kept, Problem> {
+        let kept = self.check_nulls(batch, file, raw, rejected, counts)?;
         match &self.row_pass {
-            Some(pass) if batch.batch.num_rows() > 0 => self.check_rules(pass.as_ref(), batch, file, raw, rejected, counts),
-            _ => Ok(batch.batch),
+            Some(pass) if kept.batch.num_rows() > 0 => {
+                self.check_rules(pass.as_ref(), kept, file, raw, rejected, counts)
+            }
+            _ => Ok(kept),
         }
     }
 
@@ -146,12 +148,8 @@ impl RowRules {
                     .fix("correct the record, or set `on_malformed: quarantine`"));
             }
             OnMalformed::Quarantine => {
-                let origin = Origin {
-                    file: Some(file),
-                    line: Some(reject.line),
-                    offset: Some(reject.offset),
-                    raw: &reject.raw,
-                };
+                let origin =
+                    Origin { file: Some(file), line: Some(reject.line), offset: Some(reject.offset), raw: &reject.raw };
                 self.reject(rejected, counts, origin, reject.rule, reject.name.as_deref(), &reject.reason);
             }
         }
@@ -187,9 +185,11 @@ impl RowRules {
                     let at = TimestampMicrosecondArray::from_value(self.landed_at.timestamp_micros(), rows);
                     Arc::new(at.with_timezone("UTC")) as ArrayRef
                 }
-                name => Arc::clone(batch.column_by_name(name).ok_or_else(|| {
-                    Problem::internal(format!("the decoder left out column \"{name}\""))
-                })?),
+                name => Arc::clone(
+                    batch
+                        .column_by_name(name)
+                        .ok_or_else(|| Problem::internal(format!("the decoder left out column \"{name}\"")))?,
+                ),
             };
             columns.push(column);
             nullable.push(Arc::new(field.as_ref().clone().with_nullable(true)));
@@ -251,7 +251,7 @@ impl RowRules {
         raw: Option<&RawRows>,
         rejected: &mut QuarantineRows,
         counts: &mut RowCounts,
-    ) -> Result<RecordBatch, Problem> {
+    ) -> Result<Kept, Problem> {
         let mut verdict = Verdict {
             accept: BooleanBufferBuilder::new(kept.batch.num_rows()),
             quarantined: Vec::new(),
@@ -279,22 +279,25 @@ impl RowRules {
         let refused = rows - accept.true_count();
         // Refused and not quarantined: an expectation that says `drop`.
         let dropped = refused.checked_sub(verdict.quarantined.len()).ok_or_else(|| {
-            Problem::internal(format!("{} rows were quarantined, but only {refused} refused", verdict.quarantined.len()))
+            Problem::internal(format!(
+                "{} rows were quarantined, but only {refused} refused",
+                verdict.quarantined.len()
+            ))
         })?;
         counts.dropped += dropped as u64;
-        Ok(kept.filter(&accept)?.batch)
+        kept.filter(&accept)
     }
 }
 
 /// Rows that are left of a block, with their numbers in it.
-struct Kept {
-    batch: RecordBatch,
+pub(crate) struct Kept {
+    pub(crate) batch: RecordBatch,
     rows: Option<Vec<usize>>,
 }
 
 impl Kept {
     /// Number in the block of a row of `batch`.
-    fn row(&self, row: usize) -> usize {
+    pub(crate) fn row(&self, row: usize) -> usize {
         self.rows.as_ref().map_or(row, |rows| rows.get(row).copied().unwrap_or(row))
     }
 
@@ -310,7 +313,13 @@ impl Kept {
 }
 
 /// `row` counts in `batch`, `raw_row` in the block that `raw` belongs to.
-fn origin<'a>(batch: &'a RecordBatch, row: usize, raw_row: usize, file: &'a str, raw: Option<&'a RawRows>) -> Origin<'a> {
+fn origin<'a>(
+    batch: &'a RecordBatch,
+    row: usize,
+    raw_row: usize,
+    file: &'a str,
+    raw: Option<&'a RawRows>,
+) -> Origin<'a> {
     let line = batch.column_by_name(LINE).and_then(|column| column.as_primitive_opt::<Int64Type>());
     let line = line.filter(|lines: &&Int64Array| lines.is_valid(row)).map(|lines| lines.value(row).unsigned_abs());
     // A replay brings the file of each row.
@@ -341,7 +350,10 @@ impl Verdict {
                     self.accept.append(verdict.accept.is_valid(row) && verdict.accept.value(row));
                 }
                 let base = self.rows;
-                let moved = verdict.quarantined.into_iter().map(|violation| Violation { row: violation.row + base, ..violation });
+                let moved = verdict
+                    .quarantined
+                    .into_iter()
+                    .map(|violation| Violation { row: violation.row + base, ..violation });
                 self.quarantined.extend(moved.map(|violation| ("expectation", violation)));
                 add_rules(&mut self.counts, &verdict.counts);
                 self.rows += rows;

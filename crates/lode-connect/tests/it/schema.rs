@@ -1,0 +1,64 @@
+//! The first landing freezes the columns; what comes later fits in, is rescued, or is asked about.
+
+use crate::world::{World, land, orders};
+
+#[tokio::test]
+async fn inferred_columns_never_change_type() {
+    let world = World::new(orders(""));
+    world.put("a.csv", "id,amount\n1,10\n");
+    world.land().await;
+    world.put("b.csv", "id,amount,extra\n2,many,x\n");
+    let report = world.land().await;
+    assert_eq!((report.rows_landed, report.rows_quarantined), (1, 0));
+    let rows = world.rows("bronze.orders", &["id", "amount", "_rescued"]).await;
+    assert_eq!(rows[0], "1|10|NULL");
+    assert!(rows[1].starts_with("2|NULL|{") && rows[1].contains("many"), "{rows:?}");
+}
+
+#[tokio::test]
+async fn new_columns_are_appended_on_request() {
+    let world = World::new(orders("    on_schema_change: append_new_columns\n"));
+    world.put("a.csv", "id\n1\n");
+    world.land().await;
+    world.put("b.csv", "id,extra\n2,7\n");
+    world.put("c.csv", "id,other\n3,x\n");
+    let report = world.land().await;
+    assert_eq!(report.rows_landed, 2);
+    assert_eq!(world.rows("bronze.orders", &["id", "extra", "other"]).await, ["1|NULL|NULL", "2|7|NULL", "3|NULL|x"]);
+}
+
+#[tokio::test]
+async fn new_columns_are_refused_on_request() {
+    let world = World::new(orders("    on_schema_change: fail\n"));
+    world.put("a.csv", "id\n1\n");
+    world.land().await;
+    world.put("b.csv", "id,extra\n2,7\n");
+    world.put("c.csv", "id\n3\n");
+    let report = world.land().await;
+    assert_eq!((report.rows_landed, report.problems.len()), (1, 1));
+    assert_eq!(report.problems[0].what(), "file \"b.csv\" has a new column \"extra\"");
+}
+
+#[tokio::test]
+async fn declared_columns_may_grow_and_widen_but_not_turn() {
+    let world = World::new(orders("    columns: {id: integer}\n"));
+    world.put("a.csv", "id\n1\n");
+    world.land().await;
+    let world = World { yaml: orders("    columns: {id: bigint, note: text not null}\n"), ..world };
+    world.put("b.csv", "id,note\n5000000000,x\n6,\n");
+    let report = world.land().await;
+    assert_eq!((report.rows_landed, report.rows_quarantined), (1, 1));
+    assert_eq!(world.rows("bronze.orders", &["id", "note"]).await, ["1|NULL", "5000000000|x"]);
+    let world = World { yaml: orders("    columns: {id: text}\n"), ..world };
+    world.put("c.csv", "id\nabc\n");
+    let problem = land(&world.open().await).await.unwrap_err();
+    assert_eq!(problem.what(), "column \"id\" of table \"bronze.orders\" changed from bigint to text");
+}
+
+#[tokio::test]
+async fn a_column_with_a_name_of_ours_is_refused() {
+    let world = World::new(orders(""));
+    world.put("a.csv", "id,_file\n1,x\n");
+    let problem = land(&world.open().await).await.unwrap_err();
+    assert!(problem.what().contains("have a column \"_file\""), "{problem}");
+}

@@ -1,0 +1,59 @@
+//! A watched folder, as in `lode up`.
+
+use std::future::Future;
+use std::time::Duration;
+
+use lode_connect::{STATE_SCOPE, SourceState, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{World, orders, rows};
+
+async fn wait_until<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !is_true().await {
+        assert!(tokio::time::Instant::now() < deadline, "waited for: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_land_as_they_come_and_a_shutdown_ends_the_watch() {
+    let world = World::new(orders("    poll_interval: 50ms\n"));
+    world.put("a.csv", "id\n1\n");
+    let context = world.open().await;
+    let shutdown = CancellationToken::new();
+    let watching = {
+        let (context, shutdown) = (context.clone(), shutdown.clone());
+        lode_core::task::spawn("watch", async move { watch(&context, shutdown).await })
+    };
+    wait_until("the first file", || async { rows(&context, &world, "bronze.orders", &["id"]).await == ["1"] }).await;
+    world.put("b.csv", "id\n2\n");
+    wait_until("the second file", || async { rows(&context, &world, "bronze.orders", &["id"]).await == ["1", "2"] })
+        .await;
+    shutdown.cancel();
+    watching.await.unwrap();
+    assert_eq!(world.land().await.files_skipped, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_fails_says_so_and_goes_on_when_it_can() {
+    let world = World::new(orders("    poll_interval: 50ms\n").replace("path: in", "path: later"));
+    let context = world.open().await;
+    let state = || async {
+        let note = context.catalog.get_note(STATE_SCOPE, "orders").await.unwrap()?;
+        serde_json::from_str::<SourceState>(&note).ok()
+    };
+    let shutdown = CancellationToken::new();
+    let watching = {
+        let (context, shutdown) = (context.clone(), shutdown.clone());
+        lode_core::task::spawn("watch", async move { watch(&context, shutdown).await })
+    };
+    wait_until("the failure", || async { state().await.is_some_and(|state| state.is_failing) }).await;
+    assert!(state().await.unwrap().error.unwrap().contains("could not list the folder \"later\""));
+    std::fs::create_dir(world.dir.path().join("later")).unwrap();
+    std::fs::write(world.dir.path().join("later/a.csv"), "id\n1\n").unwrap();
+    wait_until("the recovery", || async { state().await.is_some_and(|state| !state.is_failing) }).await;
+    wait_until("the rows", || async { rows(&context, &world, "bronze.orders", &["id"]).await == ["1"] }).await;
+    shutdown.cancel();
+    watching.await.unwrap();
+}

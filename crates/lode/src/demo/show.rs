@@ -112,7 +112,10 @@ async fn rejects(app: &App, out: &Output) -> Result<(), Problem> {
                     Value::Text(rule),
                     text(2).and_then(|n| n.parse().ok()).map_or(Value::Null, Value::Int),
                     Value::Text(text(3).unwrap_or_default()),
-                    Value::Text(format!("{place}{}", end_of(&raw(&batch, 6, row), 60))),
+                    Value::Text(format!(
+                        "{place}{}",
+                        excerpt(&raw(&batch, 6, row), text(0).as_deref() == Some("decode"))
+                    )),
                 ]);
             }
         }
@@ -200,13 +203,17 @@ fn raw(batch: &RecordBatch, column: usize, row: usize) -> String {
     String::from_utf8_lossy(&bytes.unwrap_or_default()).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The last characters of a long text: a record that was cut shows it there.
-fn end_of(text: &str, length: usize) -> String {
+/// The beginning of a long record; of one that cannot be read the end, where a cut shows.
+fn excerpt(text: &str, is_end_wanted: bool) -> String {
+    const LENGTH: usize = 60;
     let count = text.chars().count();
-    if count <= length {
-        return text.to_owned();
+    if count <= LENGTH {
+        text.to_owned()
+    } else if is_end_wanted {
+        format!("…{}", text.chars().skip(count - LENGTH).collect::<String>())
+    } else {
+        format!("{}…", text.chars().take(LENGTH).collect::<String>())
     }
-    format!("…{}", text.chars().skip(count - length).collect::<String>())
 }
 
 /// 1234567 as `1,234,567`.
@@ -220,4 +227,22 @@ pub(super) fn grouped(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_record_shows_the_end_that_tells() {
+        let record = format!("{{\"vin\":\"{}", "Z".repeat(80));
+        assert!(excerpt(&record, false).starts_with("{\"vin\":\"ZZ") && excerpt(&record, false).ends_with("Z…"));
+        assert!(excerpt(&record, true).starts_with("…Z"));
+        assert_eq!(excerpt("short ø", true), "short ø");
+    }
+
+    #[test]
+    fn big_numbers_are_grouped() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
 }

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let terminal = Terminal::of_process(cli.global.no_color);
     let out = Output::of_process(terminal, cli.global.quiet);
     hook_panics();
-    start_log(cli.global.log_format, terminal);
+    start_log(&cli, terminal);
     let result = run(&cli, &out);
     ExitCode::from(commands::report(result, &out))
 }
@@ -144,13 +144,15 @@ fn hook_panics() {
     }));
 }
 
-fn start_log(format: args::LogFormat, terminal: Terminal) {
+fn start_log(cli: &Cli, terminal: Terminal) {
     use tracing_subscriber::EnvFilter;
     let wanted = std::env::var("LODE_LOG").ok().filter(|text| !text.is_empty());
-    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or("error")).unwrap_or_else(|_| EnvFilter::new("error"));
+    // A command tells by itself what a person should know; `lode up` has nobody to tell but its log.
+    let default = if matches!(cli.command, Command::Up(_)) { "warn,lode_connect=info,lode_jobs=info" } else { "error" };
+    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(default)).unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(terminal.err_is_terminal && terminal.has_color && format == args::LogFormat::Text);
+        .with_ansi(terminal.err_is_terminal && terminal.has_color && cli.global.log_format == args::LogFormat::Text);
     builder.init();
 }

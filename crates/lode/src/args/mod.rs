@@ -130,7 +130,7 @@ pub(crate) enum Command {
     Prove(ProveCommand),
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct FormatArg {
     /// How data is printed
     #[arg(long, value_name = "FORMAT", default_value = "table")]
@@ -172,10 +172,15 @@ pub(crate) struct UpArgs {
     pub(crate) adopt: bool,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct IngestArgs {
     /// Sources by name [default: all]
     pub(crate) names: Vec<String>,
+    /// Try files again that could not be read before
+    #[arg(long)]
+    pub(crate) retry_poison: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -245,6 +250,12 @@ pub(crate) enum QuarantineCommand {
         /// Only rows of this rule: decode, contract, expectation, late, error
         #[arg(long)]
         rule: Option<String>,
+        /// Only rows of this expectation or column
+        #[arg(long)]
+        name: Option<String>,
+        /// Only rows of this file, as the column _file has it
+        #[arg(long)]
+        file: Option<String>,
         #[arg(long, default_value_t = 20)]
         limit: usize,
         #[command(flatten)]
@@ -257,9 +268,12 @@ pub(crate) enum QuarantineCommand {
         /// Only rows of this rule
         #[arg(long)]
         rule: Option<String>,
-        /// Say what would move, and move nothing
+        /// Only rows of this expectation or column
         #[arg(long)]
-        dry_run: bool,
+        name: Option<String>,
+        /// Only rows of this file, as the column _file has it
+        #[arg(long)]
+        file: Option<String>,
     },
 }
 

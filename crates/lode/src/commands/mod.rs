@@ -12,6 +12,8 @@ mod status;
 mod table;
 mod up;
 
+use std::time::Duration;
+
 use lode_core::{ErrorKind, Problem};
 
 use crate::app::App;
@@ -35,11 +37,24 @@ pub(crate) async fn run_to_end(command: &Command, app: &App, out: &mut Output) -
         return run(command, app, out).await;
     }
     let interrupt = app.interrupt.clone();
+    let patience = if is_graph(command) { GRACE } else { Duration::ZERO };
+    let out_of_patience = async {
+        interrupt.cancelled().await;
+        tokio::time::sleep(patience).await;
+    };
     tokio::select! {
         biased;
-        () = interrupt.cancelled() => Err(Problem::new(ErrorKind::Interrupted, "interrupted")),
+        () = out_of_patience => Err(Problem::new(ErrorKind::Interrupted, "interrupted")),
         result = run(command, app, out) => result,
     }
+}
+
+/// How long an interrupted run may take to say what it did and what it skipped.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The command runs a graph, which ends by itself on an interrupt.
+fn is_graph(command: &Command) -> bool {
+    matches!(command, Command::Build(_) | Command::Run(_) | Command::Test(_) | Command::Seed(_) | Command::Compile(_))
 }
 
 async fn run(command: &Command, app: &App, out: &mut Output) -> Result<u8, Problem> {

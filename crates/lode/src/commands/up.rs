@@ -1,7 +1,5 @@
 //! `lode up`: holds the data folder, watches the sources, and runs the commands of others.
 
-use std::sync::Arc;
-
 use lode_core::Problem;
 
 use crate::app::App;
@@ -25,24 +23,15 @@ pub(crate) async fn run(args: &UpArgs, app: &App, out: &mut Output) -> Result<u8
         "ready in {} ms: {watched}; commands in this project run here",
         crate::started().elapsed().as_millis()
     ));
-    let watching = watch(Arc::clone(house), app, out);
-    tokio::pin!(watching);
-    let result = tokio::select! {
-        () = app.interrupt.cancelled() => {
-            out.say("ending: the step at hand is finished or dropped");
-            // The watch hears the same interrupt and comes to its end.
-            watching.await
-        }
-        result = &mut watching => result,
-    };
+    let context = super::ingest::context(app).await?;
+    // It hears the same interrupt, and finishes or forgets the step at hand.
+    let watching = lode_connect::watch(&context, app.interrupt.clone());
+    tokio::join!(watching, async {
+        app.interrupt.cancelled().await;
+        out.say("ending: the step at hand is finished or forgotten");
+    });
     server.stop();
-    result.map(|()| 0)
-}
-
-async fn watch(house: Arc<crate::app::House>, app: &App, out: &Output) -> Result<(), Problem> {
-    let _ = (house, out);
-    app.interrupt.cancelled().await;
-    Ok(())
+    Ok(0)
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &DemoArgs, app: &App, out: &mut Output) -> Result<
     let project = app.at(&folder)?;
     let step = Instant::now();
     heading(out, "landing the files in bronze");
-    let code = commands::ingest::run(&IngestArgs { names: Vec::new() }, &project, out).await?;
+    let code = commands::ingest::run(&IngestArgs::default(), &project, out).await?;
     if code != 0 {
         return Ok(code);
     }

@@ -102,6 +102,8 @@ pub(super) fn tell_failure(out: &Output, node: &NodeInfo, outcome: &NodeOutcome)
                 out.problem(problem);
             }
         }
+        // `lode ingest` shows the problems of its sources itself, each with its place.
+        None if node.resource_type == "ingest" => {}
         None => {
             let word = if outcome.status == NodeStatus::Warn { "warning" } else { "error" };
             let place = node.path.as_ref().map(|path| format!("\n  where: {path}")).unwrap_or_default();

@@ -47,6 +47,7 @@ impl TableCache {
 }
 
 /// Brings the state up to `until`, or to the end of the log. Leaves `None` when there is no table.
+/// A version behind the end is `NoSnapshot`.
 /// Cancel-safe: each commit is taken whole. Errors: as `LogState::load`; the state is then as it was or newer.
 pub(crate) async fn refresh(
     store: &Store,
@@ -64,7 +65,7 @@ pub(crate) async fn refresh(
         }
         *state = None;
     }
-    *state = LogState::load(store, location, None).await?;
+    *state = LogState::load(store, location, until).await?;
     if let Some(loaded) = state
         && loaded.head.is_none()
     {

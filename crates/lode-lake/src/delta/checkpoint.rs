@@ -152,3 +152,86 @@ pub(crate) fn table_url(location: &str) -> Result<Url, String> {
     url.path_segments_mut().map_err(|()| "no path")?.pop_if_empty().extend(location.split('/')).push("");
     Ok(url)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::datatypes::Schema;
+    use lode_core::{AttemptId, SnapshotId, TableName, sql_type};
+
+    use super::*;
+    use crate::{DeltaTable, Operation, TableChange, TableDefinition, TableWriter, Txn, WriterOptions, apply};
+
+    /// The kernel is the oracle of our own replay, with and without its checkpoint.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_kernel_sees_what_we_see() {
+        let folder = tempfile::tempdir().unwrap();
+        for store in [Store::local(folder.path()).unwrap(), Store::memory()] {
+            let location = "bronze/späße x";
+            let schema = Schema::new(vec![sql_type::field("id", "bigint").unwrap()]);
+            let definition = TableDefinition::create(TableName::new("bronze", "t"), &schema, Vec::new()).unwrap();
+            for version in 0..4_i64 {
+                let mut writer =
+                    TableWriter::new(&store, location, &definition, AttemptId::random(), WriterOptions::default());
+                let ids: arrow::array::ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![version]));
+                writer.write(&arrow::array::RecordBatch::try_from_iter([("id", ids)]).unwrap()).unwrap();
+                let change = TableChange {
+                    table: definition.name.clone(),
+                    location: location.into(),
+                    base: SnapshotId(version - 1),
+                    operation: if version == 2 { Operation::Overwrite } else { Operation::Append },
+                    definition: (version == 0).then(|| definition.clone()),
+                    add: writer.finish().unwrap(),
+                    remove: Vec::new(),
+                    label: "WRITE".into(),
+                };
+                apply(&store, &change, &Txn { app_id: "a".into(), version }, &|| Ok(())).await.unwrap();
+            }
+            let ours = DeltaTable::new(&store, location).snapshot(None).await.unwrap();
+            assert_eq!(kernel_files(&store, location).await, paths(&ours));
+            write(&store, location, 3, tokio::runtime::Handle::current()).await.unwrap();
+            assert_eq!(hint(&store, location).await.unwrap(), Some(3));
+            assert_eq!(kernel_files(&store, location).await, paths(&ours));
+            let cold = store.clone().with_faults(Default::default());
+            let cold = DeltaTable::new(&cold, location).snapshot(None).await.unwrap();
+            assert_eq!(paths(&cold), paths(&ours));
+            assert_eq!((&cold.definition, &cold.txns), (&ours.definition, &ours.txns));
+            let stats = |snapshot: &crate::Snapshot| {
+                snapshot
+                    .files
+                    .iter()
+                    .map(|live| (live.file.path.clone(), live.file.stats.clone()))
+                    .collect::<BTreeMap<_, _>>()
+            };
+            assert_eq!(stats(&cold), stats(&ours));
+        }
+    }
+
+    fn paths(snapshot: &crate::Snapshot) -> Vec<String> {
+        let mut paths: Vec<String> = snapshot.files.iter().map(|live| live.file.path.clone()).collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    async fn kernel_files(store: &Store, location: &str) -> Vec<String> {
+        let (objects, url) = (store.objects(), table_url(location).unwrap());
+        let runtime = tokio::runtime::Handle::current();
+        let scanned = task::blocking("kernel", move || {
+            let executor = Arc::new(TokioMultiThreadExecutor::new(runtime));
+            let engine = DefaultEngineBuilder::new(objects).with_task_executor(executor).build();
+            let snapshot = Snapshot::builder_for(url.as_str()).build(&engine).unwrap();
+            let scan = snapshot.scan_builder().build().unwrap();
+            let mut paths = Vec::new();
+            for metadata in scan.scan_metadata(&engine).unwrap() {
+                paths = metadata
+                    .unwrap()
+                    .visit_scan_files(paths, |paths: &mut Vec<String>, file| paths.push(file.path))
+                    .unwrap();
+            }
+            paths.sort_unstable();
+            paths
+        });
+        scanned.await.unwrap()
+    }
+}

@@ -182,13 +182,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_protocols_own_inline_example_is_read() {
-        // Source: Delta protocol, "Deletion Vector Descriptor Schema", example of an inline vector.
+    async fn an_inline_vector_of_another_writer_is_read() {
+        // Source: delta-kernel-rs, `actions/deletion_vector.rs`, its test of inline vectors.
         let descriptor = Descriptor {
             storage_type: "i".into(),
-            path_or_inline_dv: "wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L".into(),
+            path_or_inline_dv: "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L".into(),
             offset: None,
-            size_in_bytes: 40,
+            size_in_bytes: 44,
             cardinality: 6,
         };
         let rows = descriptor.read(&Store::memory(), "t").await.unwrap();

@@ -291,7 +291,7 @@ fn tear(whole: &[u8], mut roll: impl FnMut() -> f64) -> Bytes {
             block.fill(0);
         }
     }
-    if roll() < 0.5 {
+    if roll() < 0.5 || torn == whole {
         torn.truncate((whole.len() as f64 * roll()) as usize);
     }
     torn.into()

@@ -203,6 +203,8 @@ impl Disk {
                 }
             }
         }
+        // As buckets list; the kernel counts on it.
+        found.sort_unstable_by(|a, b| a.location.cmp(&b.location));
         Ok(found)
     }
 }

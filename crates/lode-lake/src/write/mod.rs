@@ -60,6 +60,7 @@ struct Column {
 
 /// A file being written.
 struct Open {
+    order: usize,
     writer: ArrowWriter<Slot>,
     /// Relative to the table.
     path: String,
@@ -274,6 +275,7 @@ impl Writer {
             partition_values.insert(name.clone(), value);
         }
         let path = format!("{folder}{}-{}_0-0-0_{}.parquet", self.name, self.opened, self.instant);
+        let order = self.opened;
         self.opened += 1;
         let full = StorePath::parse(format!("{}/{path}", self.location))
             .map_err(|error| io_error("create", &StorePath::default(), io::Error::other(error)))?;
@@ -281,7 +283,7 @@ impl Writer {
         let writer = ArrowWriter::try_new_with_options(sink, Arc::clone(&self.stored), self.arrow.clone())
             .map_err(|error| parquet_error(&self.table, &path, error))?;
         let has_nan = vec![false; self.leaves.len()];
-        Ok(Open { writer, path, partition_values, has_nan, used: self.clock, in_progress: 0 })
+        Ok(Open { order, writer, path, partition_values, has_nan, used: self.clock, in_progress: 0 })
     }
 
     fn close(&mut self, mut open: Open) -> Result<(), LakeError> {
@@ -304,7 +306,7 @@ impl Writer {
 
     pub(crate) fn finish(mut self) -> Result<Vec<DataFile>, LakeError> {
         let mut open: Vec<Open> = std::mem::take(&mut self.open).into_values().collect();
-        open.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        open.sort_unstable_by_key(|open| open.order);
         for file in open {
             self.close(file)?;
         }

@@ -1,0 +1,60 @@
+use lode_core::SnapshotId;
+use lode_lake::{DeltaTable, LakeError, Operation};
+use serde_json::json;
+
+use crate::build::*;
+
+/// Rows 3, 4, 7, 11, 18 and 29, as delta-kernel-rs has them in its tests.
+fn vector() -> serde_json::Value {
+    json!({
+        "storageType": "i",
+        "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L",
+        "sizeInBytes": 44,
+        "cardinality": 6,
+    })
+}
+
+async fn delete_rows(store: &lode_lake::Store, version: i64) {
+    let add = log_line(store, 0, "add").await.unwrap();
+    let (mut with, remove) = (add.clone(), json!({"path": add["path"], "dataChange": true, "deletionTimestamp": 1}));
+    with["deletionVector"] = vector();
+    let protocol = json!({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]});
+    foreign(store, version, &[json!({"protocol": protocol}), json!({"remove": remove}), json!({"add": with})]).await;
+}
+
+#[tokio::test]
+async fn dead_rows_are_not_read_and_stay_dead_when_the_file_goes() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let all: Vec<i64> = (0..30).collect();
+        let (table, definition) = table_of(&store, &all).await;
+        delete_rows(&store, 1).await;
+        let snapshot = table.snapshot(None).await.unwrap();
+        assert!(snapshot.files[0].has_deletes);
+        assert_eq!(snapshot.files[0].live_row_count(), Some(24));
+        let live: Vec<i64> = all.iter().copied().filter(|id| ![3, 4, 7, 11, 18, 29].contains(id)).collect();
+        assert_eq!(ids(&store, &snapshot).await, live);
+        // The overwrite must name the vector, or the rows would come back.
+        let files = write(&store, &definition, &[rows(&[100])]);
+        commit(&store, &change(1, Operation::Overwrite, files), "a", 1).await;
+        assert_eq!(log_line(&store, 2, "remove").await.unwrap()["deletionVector"], vector());
+        assert_eq!(ids(&store, &*table.snapshot(None).await.unwrap()).await, [100]);
+        assert_eq!(ids(&store, &*table.snapshot(Some(SnapshotId(1))).await.unwrap()).await, live);
+    }
+}
+
+#[tokio::test]
+async fn a_rewrite_of_a_file_that_lost_rows_meanwhile_is_refused() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let all: Vec<i64> = (0..30).collect();
+        let (table, definition) = table_of(&store, &all).await;
+        let path = table.snapshot(None).await.unwrap().files[0].file.path.clone();
+        delete_rows(&store, 1).await;
+        let mut compact = change(0, Operation::Rewrite, write(&store, &definition, &[rows(&all)]));
+        compact.remove = vec![path];
+        let error = try_commit(&store, &compact, "a", 1).await.unwrap_err();
+        assert!(matches!(error, LakeError::Refused { .. }), "{error}");
+        assert_eq!(DeltaTable::new(&store, LOCATION).newest().await.unwrap(), Some(SnapshotId(1)));
+    }
+}

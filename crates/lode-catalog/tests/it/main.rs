@@ -1,5 +1,7 @@
 //! The catalog through its door: opening, epochs under disturbances, rebuild.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod epochs;
 mod kill;
 mod open;

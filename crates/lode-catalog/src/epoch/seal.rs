@@ -54,7 +54,7 @@ impl Draft {
     }
 
     /// Puts the seal. Errors: `SealLost`; `Fenced`; `Lake` when the store refused for good and nothing was sealed.
-    pub(super) async fn seal(self, content: SealContent) -> Result<Sealed, CatalogError> {
+    pub(super) async fn seal(&self, content: SealContent) -> Result<Sealed, CatalogError> {
         let catalog = &self.catalog;
         let seal = Seal {
             format: Seal::FORMAT,

@@ -1,5 +1,5 @@
 //! The charging operator's export, with its faults: years written 0026, a car that stayed plugged in for 55 hours,
-//! sessions without energy, a session exported twice, and counts that are no numbers.
+//! sessions without energy, sessions exported twice, and counts with their unit behind them.
 
 use std::fmt::Write as _;
 
@@ -43,7 +43,7 @@ pub(super) fn csv(cars: &[Car], charges: &[Charge], seed: u64, truth: &mut Truth
         };
         truth.sessions += 1;
         if charges.len() > 4 && at % 211 == 2 {
-            "n/a".clone_into(&mut row.kwh);
+            row.kwh.push_str(" kWh");
             truth.sessions_unreadable += 1;
         } else {
             truth.charged_ckwh += charge.metered_ckwh;
@@ -75,11 +75,11 @@ pub(super) fn csv(cars: &[Car], charges: &[Charge], seed: u64, truth: &mut Truth
         if at % 97 == 5 {
             push(&mut out, row);
             truth.session_rows += 1;
-            if row.kwh == "n/a" {
+            if row.kwh.ends_with("kWh") {
                 truth.sessions_unreadable_rows += 1;
             }
         }
-        if row.kwh == "n/a" {
+        if row.kwh.ends_with("kWh") {
             truth.sessions_unreadable_rows += 1;
         }
     }

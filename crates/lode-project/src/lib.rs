@@ -5,6 +5,8 @@
 
 mod config;
 mod error;
+mod files;
+mod graph;
 mod jinja;
 mod md5;
 mod project;

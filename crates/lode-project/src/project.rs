@@ -1,12 +1,19 @@
 //! The project as its users see it: loaded once, then asked for plans.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use lode_core::Problem;
 
+use crate::config::project_file::{self, ProjectFile};
+use crate::error::ProjectError;
+use crate::files;
+use crate::graph::{self, Graph, Kind, Materialized, Node};
+use crate::jinja::{Engine, Settings, on_big_stack};
 use crate::runner::Command;
 
 /// What the command line and the environment say over the project's files.
@@ -96,40 +103,124 @@ impl Plan {
 /// A parsed project. Cheap to share behind `Arc`; nothing in it changes after `load`.
 pub struct Project {
     dir: PathBuf,
-    name: String,
+    pub(crate) file: ProjectFile,
+    pub(crate) graph: Graph,
+    pub(crate) engine: Arc<Engine>,
     notices: Vec<Notice>,
 }
 
 impl Project {
     /// Reads and parses all files of the project in `dir`: blocking work, so call it inside `task::blocking`.
-    /// Errors: `NotFound` without `dbt_project.yml`; `Config`, `Syntax`, `Undefined`, `Unsupported` with file, line and fix.
+    /// Errors: `Config` without `dbt_project.yml`; `Config`, `Syntax`, `Undefined`, `Unsupported` with file, line and fix.
     pub fn load(dir: &Path, overrides: &Overrides) -> Result<Self, Problem> {
-        let _ = overrides;
-        Ok(Self { dir: dir.to_owned(), name: String::new(), notices: Vec::new() })
+        let path = dir.join("dbt_project.yml");
+        if !path.is_file() {
+            return Err(ProjectError::NoProject { dir: dir.display().to_string() }.into());
+        }
+        let file = project_file::read(files::read(dir, &path)?)?;
+        let settings = Settings {
+            project: file.name.clone(),
+            schema: overrides.schema.clone(),
+            target: overrides.target.clone(),
+            threads: overrides.threads,
+            full_refresh: overrides.full_refresh,
+            now: overrides.now,
+            invocation_id: overrides.invocation_id.clone(),
+            command_vars: overrides.vars.clone(),
+            project_vars: file.vars.clone(),
+            dispatch: file.dispatch.clone(),
+        };
+        let loaded = on_big_stack(|| graph::load(dir, &file, settings))??;
+        Ok(Self { dir: dir.to_owned(), file, graph: loaded.graph, engine: loaded.engine, notices: loaded.notices })
     }
 
     pub fn name(&self) -> &str {
-        &self.name
+        &self.file.name
     }
 
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
+    /// What is read and has no effect; show it once.
     pub fn notices(&self) -> &[Notice] {
         &self.notices
     }
 
-    /// The nodes that `command` runs under `selection`.
+    /// How many nodes of each type there are: `model`, `seed`, `source`, `test`.
+    pub fn counts(&self) -> Vec<(String, usize)> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for node in self.graph.nodes.values() {
+            *counts.entry(node.kind.as_str()).or_default() += 1;
+        }
+        counts.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect()
+    }
+
+    /// The nodes that `command` runs under `selection`, in an order in which they may run.
     /// Errors: `Usage` for a selector that does not parse.
     pub fn plan(&self, command: Command, selection: &Selection) -> Result<Plan, Problem> {
-        let _ = (command, selection);
-        Ok(Plan::default())
+        let (chosen, unmatched) = graph::select(&self.graph, &selection.select, &selection.exclude)?;
+        let types = &selection.resource_types;
+        let fits = |node: &Node| {
+            let of_command = match command {
+                Command::Build => node.kind != Kind::Source,
+                Command::Run => node.kind == Kind::Model,
+                Command::Test => node.kind == Kind::Test,
+                Command::Seed => node.kind == Kind::Seed,
+                Command::Compile => matches!(node.kind, Kind::Model | Kind::Test),
+                // A named model is meant, not its tests.
+                Command::Show => node.kind != Kind::Test || selection.select.contains(&node.name),
+                Command::Ls => true,
+            };
+            let runs = node.materialized != Materialized::Ephemeral
+                || !matches!(command, Command::Build | Command::Run | Command::Test | Command::Seed);
+            of_command && runs && (types.is_empty() || types.iter().any(|kind| kind == node.kind.as_str()))
+        };
+        let order = self.in_order();
+        let nodes = order.into_iter().filter(|node| chosen.contains(&node.unique_id) && fits(node));
+        Ok(Plan { nodes: nodes.map(|node| node.unique_id.clone()).collect(), unmatched })
+    }
+
+    /// Parents before children; the graph has no cycle.
+    fn in_order(&self) -> Vec<&Node> {
+        let nodes: Vec<&Node> = self.graph.nodes.values().collect();
+        let mut open: Vec<usize> = nodes.iter().map(|node| node.depends_on.len()).collect();
+        let mut order: Vec<usize> = (0..nodes.len()).filter(|&at| open.get(at) == Some(&0)).collect();
+        let mut next = 0;
+        while let Some(node) = order.get(next).and_then(|&at| nodes.get(at)) {
+            for child in self.graph.children_of(&node.unique_id) {
+                let Some(at) = self.graph.nodes.get_index_of(child) else { continue };
+                if let Some(left) = open.get_mut(at) {
+                    *left -= 1;
+                    if *left == 0 {
+                        order.push(at);
+                    }
+                }
+            }
+            next += 1;
+        }
+        order.into_iter().filter_map(|at| nodes.get(at).copied()).collect()
     }
 
     /// What `lode ls` prints of a plan.
     pub fn list(&self, plan: &Plan) -> Vec<Listed> {
-        let _ = plan;
-        Vec::new()
+        plan.nodes
+            .iter()
+            .filter_map(|id| self.graph.nodes.get(id))
+            .map(|node| Listed {
+                unique_id: node.unique_id.clone(),
+                name: node.name.clone(),
+                resource_type: node.kind.as_str().to_owned(),
+                path: node.path.clone(),
+                fqn: match node.kind {
+                    Kind::Source => format!("source:{}", node.fqn.join(".")),
+                    _ => node.fqn.join("."),
+                },
+                materialized: node.materialized.as_str().to_owned(),
+                relation: node.relation.as_ref().map(ToString::to_string),
+                tags: node.config.tags(),
+                depends_on: node.depends_on.clone(),
+            })
+            .collect()
     }
 }

@@ -12,7 +12,6 @@ use crate::project::Notice;
 pub(crate) struct ProjectFile {
     pub(crate) name: String,
     pub(crate) origin: Origin,
-    pub(crate) version: Option<String>,
     pub(crate) model_paths: Vec<String>,
     pub(crate) seed_paths: Vec<String>,
     pub(crate) test_paths: Vec<String>,
@@ -24,8 +23,6 @@ pub(crate) struct ProjectFile {
     pub(crate) vars: Map<String, Json>,
     /// Config trees by section: `models`, `seeds`, `sources`, `data_tests`, `snapshots`.
     pub(crate) trees: Vec<(&'static str, Yaml)>,
-    pub(crate) on_run_start: Vec<String>,
-    pub(crate) on_run_end: Vec<String>,
     /// `dispatch:` search orders by macro namespace.
     pub(crate) dispatch: Vec<(String, Vec<String>)>,
     pub(crate) notices: Vec<Notice>,
@@ -33,12 +30,51 @@ pub(crate) struct ProjectFile {
 
 /// Keys that dbt 1.11 knows, hyphens as underscores.
 const KNOWN: &[&str] = &[
-    "name", "version", "config_version", "profile", "model_paths", "seed_paths", "test_paths", "macro_paths",
-    "analysis_paths", "snapshot_paths", "docs_paths", "asset_paths", "function_paths", "target_path", "log_path",
-    "packages_install_path", "clean_targets", "vars", "models", "seeds", "snapshots", "tests", "data_tests", "sources",
-    "metrics", "semantic_models", "saved_queries", "exposures", "unit_tests", "functions", "on_run_start", "on_run_end",
-    "dispatch", "flags", "query_comment", "require_dbt_version", "quoting", "restrict_access", "dbt_cloud", "packages",
-    "static_analysis", "groups", "analyses", "source_paths", "data_paths",
+    "name",
+    "version",
+    "config_version",
+    "profile",
+    "model_paths",
+    "seed_paths",
+    "test_paths",
+    "macro_paths",
+    "analysis_paths",
+    "snapshot_paths",
+    "docs_paths",
+    "asset_paths",
+    "function_paths",
+    "target_path",
+    "log_path",
+    "packages_install_path",
+    "clean_targets",
+    "vars",
+    "models",
+    "seeds",
+    "snapshots",
+    "tests",
+    "data_tests",
+    "sources",
+    "metrics",
+    "semantic_models",
+    "saved_queries",
+    "exposures",
+    "unit_tests",
+    "functions",
+    "on_run_start",
+    "on_run_end",
+    "dispatch",
+    "flags",
+    "query_comment",
+    "require_dbt_version",
+    "quoting",
+    "restrict_access",
+    "dbt_cloud",
+    "packages",
+    "static_analysis",
+    "groups",
+    "analyses",
+    "source_paths",
+    "data_paths",
 ];
 
 /// Parses the text of a `dbt_project.yml`.
@@ -64,7 +100,8 @@ pub(crate) fn read(origin: Origin) -> Result<ProjectFile, ProjectError> {
         place: Place::of(origin.path.to_string()),
     })?;
     let name = name_yaml.want_str("the project's name", &origin)?.to_owned();
-    let is_word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
+    let is_word =
+        name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
     if !is_word || name.is_empty() {
         return Err(ProjectError::BadName {
             name,
@@ -104,7 +141,6 @@ pub(crate) fn read(origin: Origin) -> Result<ProjectFile, ProjectError> {
         }
     };
     Ok(ProjectFile {
-        version: get("version").map(|value| json_text(&value.to_json())),
         model_paths: paths("model_paths", "source_paths", "models")?,
         seed_paths: paths("seed_paths", "data_paths", "seeds")?,
         test_paths: paths("test_paths", "test_paths", "tests")?,
@@ -116,8 +152,6 @@ pub(crate) fn read(origin: Origin) -> Result<ProjectFile, ProjectError> {
         name,
         vars,
         trees,
-        on_run_start,
-        on_run_end,
         notices,
         origin,
     })
@@ -139,19 +173,16 @@ fn texts(value: &Yaml, subject: &str, origin: &Origin) -> Result<Vec<String>, Pr
     match &value.kind {
         Kind::Text(text) => Ok(vec![text.clone()]),
         Kind::Null => Ok(Vec::new()),
-        Kind::List(items) => {
-            items.iter().map(|item| item.want_str(&format!("an item of `{subject}`"), origin).map(str::to_owned)).collect()
-        }
+        Kind::List(items) => items
+            .iter()
+            .map(|item| item.want_str(&format!("an item of `{subject}`"), origin).map(str::to_owned))
+            .collect(),
         _ => Err(value.wrong(&format!("`{subject}`"), "a list of texts", origin)),
     }
 }
 
 pub(crate) fn notice(message: String, place: &Place) -> Notice {
     Notice { message, place: Some(place.to_string()) }
-}
-
-fn json_text(value: &Json) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The layers that a section's tree holds for a node, general to specific. `fqn` starts with the package.
@@ -174,7 +205,8 @@ mod tests {
 
     #[test]
     fn both_spellings_are_read_and_unknown_keys_noticed() {
-        let file = read(Origin::new("dbt_project.yml", "name: shop\nmodel_paths: [m]\nseed-paths: s\nmodles: {}\n")).unwrap();
+        let file =
+            read(Origin::new("dbt_project.yml", "name: shop\nmodel_paths: [m]\nseed-paths: s\nmodles: {}\n")).unwrap();
         assert_eq!((file.model_paths, file.seed_paths), (vec!["m".to_owned()], vec!["s".to_owned()]));
         assert!(file.notices[0].message.contains("did you mean \"models\""), "{:?}", file.notices);
         assert_eq!(file.notices[0].place.as_deref(), Some("dbt_project.yml:4:1"));

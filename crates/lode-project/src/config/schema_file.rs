@@ -78,7 +78,6 @@ pub(crate) struct SourceTable {
     pub(crate) schema: String,
     pub(crate) database: Option<String>,
     pub(crate) source_description: String,
-    pub(crate) loader: String,
     pub(crate) origin: Origin,
     pub(crate) place: Place,
     pub(crate) properties: Properties,
@@ -86,18 +85,65 @@ pub(crate) struct SourceTable {
 
 /// Config keys that a generic test takes beside its arguments.
 const TEST_CONFIG: &[&str] = &[
-    "severity", "tags", "enabled", "where", "limit", "warn_if", "error_if", "fail_calc", "store_failures",
-    "store_failures_as", "meta", "database", "schema", "alias",
+    "severity",
+    "tags",
+    "enabled",
+    "where",
+    "limit",
+    "warn_if",
+    "error_if",
+    "fail_calc",
+    "store_failures",
+    "store_failures_as",
+    "meta",
+    "database",
+    "schema",
+    "alias",
 ];
 const SECTIONS: &[&str] = &[
-    "version", "models", "seeds", "sources", "snapshots", "macros", "exposures", "metrics", "semantic_models",
-    "saved_queries", "groups", "unit_tests", "analyses", "data_tests", "tests", "functions", "anchors", "semantic-models",
+    "version",
+    "models",
+    "seeds",
+    "sources",
+    "snapshots",
+    "macros",
+    "exposures",
+    "metrics",
+    "semantic_models",
+    "saved_queries",
+    "groups",
+    "unit_tests",
+    "analyses",
+    "data_tests",
+    "tests",
+    "functions",
+    "anchors",
+    "semantic-models",
     "saved-queries",
 ];
 const MODEL_KEYS: &[&str] = &[
-    "name", "description", "docs", "config", "columns", "data_tests", "tests", "meta", "tags", "access", "group",
-    "latest_version", "versions", "constraints", "deprecation_date", "expectations", "time_spine", "primary_key",
-    "original_file_path", "quote_columns", "arguments", "latest_version_pointer",
+    "name",
+    "description",
+    "docs",
+    "config",
+    "columns",
+    "data_tests",
+    "tests",
+    "meta",
+    "tags",
+    "access",
+    "group",
+    "latest_version",
+    "versions",
+    "constraints",
+    "deprecation_date",
+    "expectations",
+    "time_spine",
+    "primary_key",
+    "original_file_path",
+    "quote_columns",
+    "arguments",
+    "latest_version_pointer",
 ];
 
 /// Parses a schema file.
@@ -153,7 +199,12 @@ fn name_of(entry: &Yaml, subject: &str, origin: &Origin) -> Result<String, Proje
     Ok(entry.get("name").ok_or_else(missing)?.want_str("`name`", origin)?.to_owned())
 }
 
-fn properties(entry: &Yaml, name: &str, origin: &Origin, notices: &mut Vec<Notice>) -> Result<Properties, ProjectError> {
+fn properties(
+    entry: &Yaml,
+    name: &str,
+    origin: &Origin,
+    notices: &mut Vec<Notice>,
+) -> Result<Properties, ProjectError> {
     let mut config: Vec<(String, Yaml)> = Vec::new();
     for key in ["meta", "tags", "docs", "group", "access"] {
         if let Some(value) = entry.get(key) {
@@ -168,7 +219,8 @@ fn properties(entry: &Yaml, name: &str, origin: &Origin, notices: &mut Vec<Notic
     for (key, _) in entry.entries() {
         let is_known = MODEL_KEYS.contains(&key.text.as_str()) || SOURCE_TABLE_KEYS.contains(&key.text.as_str());
         if !is_known {
-            let message = format!("unknown key \"{}\" of \"{name}\" has no effect; configs stand under `config:`", key.text);
+            let message =
+                format!("unknown key \"{}\" of \"{name}\" has no effect; configs stand under `config:`", key.text);
             notices.push(notice(message, &origin.place(key.line, key.column)));
         }
     }
@@ -238,7 +290,10 @@ fn test_entry(test: &Yaml, origin: &Origin) -> Result<TestEntry, ProjectError> {
     };
     let (mut found, body): (TestEntry, Vec<(&str, &Yaml)>) = match test.get("test_name") {
         Some(name) => {
-            let body = entries.iter().filter(|(key, _)| key.text != "test_name").map(|(key, value)| (key.text.as_str(), value));
+            let body = entries
+                .iter()
+                .filter(|(key, _)| key.text != "test_name")
+                .map(|(key, value)| (key.text.as_str(), value));
             (empty(name.want_str("`test_name`", origin)?), body.collect())
         }
         None => match entries.as_slice() {
@@ -275,8 +330,18 @@ fn test_entry(test: &Yaml, origin: &Origin) -> Result<TestEntry, ProjectError> {
 }
 
 const SOURCE_TABLE_KEYS: &[&str] = &[
-    "identifier", "loaded_at_field", "loaded_at_query", "freshness", "quoting", "external", "loader", "database", "schema",
-    "tables", "overrides", "source_meta",
+    "identifier",
+    "loaded_at_field",
+    "loaded_at_query",
+    "freshness",
+    "quoting",
+    "external",
+    "loader",
+    "database",
+    "schema",
+    "tables",
+    "overrides",
+    "source_meta",
 ];
 
 fn read_source(source: &Yaml, origin: &Origin, file: &mut SchemaFile) -> Result<(), ProjectError> {
@@ -294,7 +359,6 @@ fn read_source(source: &Yaml, origin: &Origin, file: &mut SchemaFile) -> Result<
             schema: text("schema").unwrap_or_else(|| name.clone()),
             database: text("database"),
             source_description: shared.description.clone(),
-            loader: text("loader").unwrap_or_default(),
             origin: origin.clone(),
             place: table.place(origin),
             properties: own,
@@ -339,7 +403,9 @@ mod tests {
 
     #[test]
     fn a_source_without_tables_key_is_empty_and_schema_defaults_to_its_name() {
-        let file = schema("sources:\n  - name: bronze\n    tables:\n      - name: telemetry\n        identifier: t1\n  - name: none\n");
+        let file = schema(
+            "sources:\n  - name: bronze\n    tables:\n      - name: telemetry\n        identifier: t1\n  - name: none\n",
+        );
         assert_eq!(file.sources.len(), 1);
         assert_eq!((file.sources[0].schema.as_str(), file.sources[0].identifier.as_str()), ("bronze", "t1"));
     }

@@ -75,10 +75,6 @@ impl Yaml {
         }
     }
 
-    pub(crate) fn is_null(&self) -> bool {
-        self.kind == Kind::Null
-    }
-
     pub(crate) fn is_map(&self) -> bool {
         matches!(self.kind, Kind::Map(_))
     }
@@ -151,9 +147,8 @@ pub(crate) fn parse(origin: &Origin) -> Result<Yaml, ProjectError> {
     let mut events = Parser::new_from_str(&origin.text);
     let mut document = None;
     while let Some(next) = events.next() {
-        let (event, span) = next.map_err(|error| {
-            fail(error.info(), error.marker().line(), error.marker().col() + 1)
-        })?;
+        let (event, span) =
+            next.map_err(|error| fail(error.info(), error.marker().line(), error.marker().col() + 1))?;
         if document.is_none() && is_node(&event) {
             let node = builder
                 .node(event, span, &mut events, 0)
@@ -194,16 +189,14 @@ impl Builder {
         let (kind, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = tag.as_ref().is_some_and(|tag| tag.suffix() == "str");
-                let kind = if style == ScalarStyle::Plain && !is_text {
-                    plain(&text)
-                } else {
-                    Kind::Text(text.into_owned())
-                };
+                let kind =
+                    if style == ScalarStyle::Plain && !is_text { plain(&text) } else { Kind::Text(text.into_owned()) };
                 (kind, anchor)
             }
             Event::Alias(id) => {
                 let value = self.anchors.get(&id).ok_or_else(|| fault("the alias has no anchor"))?.clone();
-                self.budget = self.budget.checked_sub(size(&value)).ok_or_else(|| fault("its aliases copy too much"))?;
+                self.budget =
+                    self.budget.checked_sub(size(&value)).ok_or_else(|| fault("its aliases copy too much"))?;
                 return Ok(Yaml { line: line as u32, column: column as u32, ..value });
             }
             Event::SequenceStart(_, anchor, _) => {
@@ -355,7 +348,8 @@ fn float(text: &str) -> Option<f64> {
     let (mantissa, exponent) = unsigned.split_once(['e', 'E']).map_or((unsigned, None), |(m, e)| (m, Some(e)));
     let (whole, fraction) = mantissa.split_once('.')?;
     let digits = |part: &str| part.chars().all(|c| c.is_ascii_digit() || c == '_');
-    let has_digit = whole.starts_with(|c: char| c.is_ascii_digit()) || fraction.starts_with(|c: char| c.is_ascii_digit());
+    let has_digit =
+        whole.starts_with(|c: char| c.is_ascii_digit()) || fraction.starts_with(|c: char| c.is_ascii_digit());
     let exponent_fits = exponent.is_none_or(|e| {
         e.strip_prefix(['-', '+']).is_some_and(|d| !d.is_empty() && d.chars().all(|c| c.is_ascii_digit()))
     });

@@ -65,9 +65,10 @@ pub(crate) fn blocks(text: &str) -> Result<Vec<Block>, LexFault> {
         }
     }
     match open {
-        Some((end, _, first)) => {
-            Err(LexFault { message: format!("this block is not closed with `{{% {end} %}}`"), offset: first.range.start })
-        }
+        Some((end, _, first)) => Err(LexFault {
+            message: format!("this block is not closed with `{{% {end} %}}`"),
+            offset: first.range.start,
+        }),
         None => Ok(found),
     }
 }
@@ -80,7 +81,8 @@ fn block(text: &str, kind: BlockKind, first: &Segment, last: &Segment) -> Result
     let (name, parameters) = match kind {
         BlockKind::Macro | BlockKind::Test => {
             let (name, rest) = header.split_once('(').ok_or_else(|| fault("a macro needs `name(parameters)`"))?;
-            let inside = rest.trim_end().strip_suffix(')').ok_or_else(|| fault("the parameters are not closed with `)`"))?;
+            let inside =
+                rest.trim_end().strip_suffix(')').ok_or_else(|| fault("the parameters are not closed with `)`"))?;
             (name.trim(), parameters(inside))
         }
         BlockKind::Snapshot | BlockKind::Materialization | BlockKind::Docs => {
@@ -160,7 +162,8 @@ mod tests {
 
     #[test]
     fn macros_and_tests_are_split_with_their_parameters() {
-        let text = "{% macro f(a, b: str, c=[1, 2], d='x,y') -%}\nbody\n{%- endmacro %}\n{% test t(model) %}x{% endtest %}";
+        let text =
+            "{% macro f(a, b: str, c=[1, 2], d='x,y') -%}\nbody\n{%- endmacro %}\n{% test t(model) %}x{% endtest %}";
         let found = blocks(text).unwrap();
         assert_eq!(found.len(), 2);
         let names: Vec<(&str, Option<&str>)> =
@@ -189,7 +192,9 @@ mod tests {
 
     #[test]
     fn known_blocks_are_recognised() {
-        let found = blocks("{% snapshot s %}x{% endsnapshot %}{% materialization m, adapter='duckdb' %}{% endmaterialization %}");
+        let found = blocks(
+            "{% snapshot s %}x{% endsnapshot %}{% materialization m, adapter='duckdb' %}{% endmaterialization %}",
+        );
         let names: Vec<String> = found.unwrap().into_iter().map(|block| block.name).collect();
         assert_eq!(names, ["s", "m"]);
     }

@@ -173,14 +173,16 @@ impl Object for Class {
                 let parsed = NaiveDateTime::parse_from_str(&text, &format).ok().or_else(|| {
                     NaiveDate::parse_from_str(&text, &format).ok().map(|date| date.and_time(chrono::NaiveTime::MIN))
                 });
-                let fail = || Error::new(ErrorKind::InvalidOperation, format!("strptime: \"{text}\" is not \"{format}\""));
+                let fail =
+                    || Error::new(ErrorKind::InvalidOperation, format!("strptime: \"{text}\" is not \"{format}\""));
                 Ok(PyDateTime::naive(parsed.ok_or_else(fail)?))
             }
             "fromisoformat" => {
                 let (text,): (String,) = from_args(args)?;
-                let parsed = text.parse::<NaiveDateTime>().ok().or_else(|| {
-                    text.parse::<NaiveDate>().ok().map(|date| date.and_time(chrono::NaiveTime::MIN))
-                });
+                let parsed = text
+                    .parse::<NaiveDateTime>()
+                    .ok()
+                    .or_else(|| text.parse::<NaiveDate>().ok().map(|date| date.and_time(chrono::NaiveTime::MIN)));
                 let fail = || Error::new(ErrorKind::InvalidOperation, format!("fromisoformat: \"{text}\" is no time"));
                 Ok(PyDateTime::naive(parsed.ok_or_else(fail)?))
             }
@@ -188,4 +190,3 @@ impl Object for Class {
         }
     }
 }
-

@@ -1,12 +1,13 @@
 //! All templates and macros of a project in one minijinja environment.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use minijinja::value::{Value, ValueKind};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::value::{Value, ValueKind};
+use minijinja::{AutoEscape, Environment, OutputSpanKind, UndefinedBehavior};
 use parking_lot::Mutex;
 use serde_json::{Map, Value as Json};
 
@@ -71,6 +72,29 @@ pub(crate) struct TemplateSource {
 pub(crate) struct Spoken {
     pub(crate) message: String,
     pub(crate) is_warning: bool,
+}
+
+/// For each stretch of rendered text, where it stands in the file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SourceMap {
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Clone)]
+struct Piece {
+    output: Range<usize>,
+    original: usize,
+    /// Text of the file itself, not the value of an expression.
+    is_verbatim: bool,
+}
+
+impl SourceMap {
+    /// Offset in the file of an offset in the rendered text; for the output of an expression, that of the expression.
+    pub(crate) fn original(&self, offset: usize) -> Option<usize> {
+        let piece = self.pieces.iter().find(|piece| piece.output.contains(&offset)).or(self.pieces.last())?;
+        let inside = if piece.is_verbatim { offset.saturating_sub(piece.output.start) } else { 0 };
+        Some(piece.original + inside)
+    }
 }
 
 pub(crate) struct Engine {
@@ -154,9 +178,10 @@ impl EngineBuilder {
         }
         let holes: Vec<_> = found.into_iter().map(|block| block.range).collect();
         // As Jinja2 does, one newline at the end goes.
-        let end = origin.text.strip_suffix('\n').map_or(origin.text.len(), |text| {
-            text.strip_suffix('\r').unwrap_or(text).len()
-        });
+        let end = origin
+            .text
+            .strip_suffix('\n')
+            .map_or(origin.text.len(), |text| text.strip_suffix('\r').unwrap_or(text).len());
         let holes: Vec<_> = holes.into_iter().filter(|hole| hole.end <= end).collect();
         let rewritten = rewrite(&origin.text, 0..end, &holes, "").map_err(|fault| lex_error(fault, origin))?;
         let name = origin.path.to_string();
@@ -222,7 +247,8 @@ impl EngineBuilder {
 
     /// Registers text that is not a file of its own (a generic test, an inline query).
     pub(crate) fn add_text(&mut self, name: &str, origin: &Origin) -> Result<(), ProjectError> {
-        let rewritten = rewrite(&origin.text, 0..origin.text.len(), &[], "").map_err(|fault| lex_error(fault, origin))?;
+        let rewritten =
+            rewrite(&origin.text, 0..origin.text.len(), &[], "").map_err(|fault| lex_error(fault, origin))?;
         self.add_template(name.to_owned(), origin, rewritten)
     }
 
@@ -285,8 +311,30 @@ impl Engine {
     pub(crate) fn render(&self, template: &str, scope: &Arc<Scope>) -> Result<String, ProjectError> {
         let origin = self.template(template).map(|source| source.origin.clone());
         let origin = origin.unwrap_or_else(|| Origin::new(template, ""));
-        let rendered = self.env.get_template(template).and_then(|found| found.render(Value::from_dyn_object(scope.clone())));
+        let rendered =
+            self.env.get_template(template).and_then(|found| found.render(Value::from_dyn_object(scope.clone())));
         rendered.map_err(|error| fault::explain(&error, self, &origin))
+    }
+
+    /// Renders a registered template, and says where each byte came from.
+    pub(crate) fn render_mapped(
+        &self,
+        template: &str,
+        scope: &Arc<Scope>,
+    ) -> Result<(String, SourceMap), ProjectError> {
+        let source = self.template(template);
+        let origin = source.map_or_else(|| Origin::new(template, ""), |source| source.origin.clone());
+        let rendered = self
+            .env
+            .get_template(template)
+            .and_then(|found| found.render_with_spans(Value::from_dyn_object(scope.clone())));
+        let (text, spans) = rendered.map_err(|error| fault::explain(&error, self, &origin))?;
+        let pieces = spans.iter().map(|span| Piece {
+            output: span.output_range(),
+            original: source.map_or(0, |source| source.rewritten.original(span.source_range().start)),
+            is_verbatim: span.kind() == OutputSpanKind::Raw,
+        });
+        Ok((text, SourceMap { pieces: pieces.collect() }))
     }
 
     /// Renders a text of a YAML file or of the command line.
@@ -295,7 +343,8 @@ impl Engine {
             return Ok(text.to_owned());
         }
         let origin = Origin::new(place.origin.clone(), text);
-        let rewritten = rewrite(text, 0..text.len(), &[], "").map_err(|fault| at_place(lex_error(fault, &origin), place))?;
+        let rewritten =
+            rewrite(text, 0..text.len(), &[], "").map_err(|fault| at_place(lex_error(fault, &origin), place))?;
         let rendered = self.env.render_named_str("<text>", &rewritten.text, Value::from_dyn_object(scope.clone()));
         rendered.map_err(|error| at_place(fault::explain(&error, self, &origin), place))
     }
@@ -305,8 +354,10 @@ impl Engine {
         let origin = Origin::new(place.origin.clone(), expression);
         // Rewritten as the tag it came from, since literals need `own` here too.
         let tag = format!("{{{{{expression}}}}}");
-        let rewritten = rewrite(&tag, 0..tag.len(), &[], "").map_err(|fault| at_place(lex_error(fault, &origin), place))?;
-        let inner = rewritten.text.strip_prefix("{{").and_then(|text| text.strip_suffix("}}")).unwrap_or_default().to_owned();
+        let rewritten =
+            rewrite(&tag, 0..tag.len(), &[], "").map_err(|fault| at_place(lex_error(fault, &origin), place))?;
+        let inner =
+            rewritten.text.strip_prefix("{{").and_then(|text| text.strip_suffix("}}")).unwrap_or_default().to_owned();
         let value = self
             .env
             .compile_expression_owned(inner)
@@ -384,7 +435,9 @@ pub(crate) fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T
         let thread = std::thread::Builder::new().name("jinja".into()).stack_size(STACK_BYTES);
         let handle = thread.spawn_scoped(threads, work);
         let handle = handle.map_err(|error| {
-            Problem::new(ErrorKind::Unavailable, "could not start a thread for Jinja").cause(error).fix("free some memory")
+            Problem::new(ErrorKind::Unavailable, "could not start a thread for Jinja")
+                .cause(error)
+                .fix("free some memory")
         })?;
         handle.join().map_err(|_| Problem::internal("rendering stopped"))
     })

@@ -95,9 +95,7 @@ fn place(error: &Error, engine: &Engine, origin: &Origin) -> Option<Place> {
         None => (origin.path.to_string(), origin.text.clone()),
     };
     match (error.range(), source) {
-        (Some(range), Some(source)) => {
-            Some(Place::at_offset(shown, &text, source.rewritten.original(range.start)))
-        }
+        (Some(range), Some(source)) => Some(Place::at_offset(shown, &text, source.rewritten.original(range.start))),
         (Some(range), None) => Some(Place::at_offset(shown, &text, range.start)),
         _ => {
             let line = error.line()? as u64;
@@ -130,9 +128,11 @@ fn describe(error: &Error, engine: &Engine) -> (ErrorKind, String, Option<String
         JinjaKind::UndefinedError => {
             (ErrorKind::Undefined, format!("Jinja: {message}"), Some("check the name, or give it a default".into()))
         }
-        JinjaKind::TooManyArguments | JinjaKind::MissingArgument => {
-            (ErrorKind::Syntax, format!("Jinja: {}: {message}", error.kind()), Some("check the arguments of the call".into()))
-        }
+        JinjaKind::TooManyArguments | JinjaKind::MissingArgument => (
+            ErrorKind::Syntax,
+            format!("Jinja: {}: {message}", error.kind()),
+            Some("check the arguments of the call".into()),
+        ),
         _ => (ErrorKind::Data, format!("Jinja: {message}"), None),
     }
 }

@@ -60,7 +60,8 @@ fn next_open(text: &str, from: usize) -> Option<usize> {
 
 fn comment(text: &str, start: usize) -> Result<Segment, LexFault> {
     let rest = text.get(start + 2..).unwrap_or_default();
-    let length = rest.find("#}").ok_or(LexFault { message: "this comment is not closed with `#}`".into(), offset: start })?;
+    let length =
+        rest.find("#}").ok_or(LexFault { message: "this comment is not closed with `#}`".into(), offset: start })?;
     let inner = start + 2..start + 2 + length;
     Ok(Segment { kind: SegmentKind::Comment, range: start..inner.end + 2, inner })
 }
@@ -221,7 +222,12 @@ struct Edit {
 
 /// Rewrites `range` of a file, skipping `holes` (blocks that live elsewhere), after `prologue` on the first line. Lines
 /// before `range` and in holes stay as empty comments, so that line numbers hold.
-pub(crate) fn rewrite(text: &str, range: Range<usize>, holes: &[Range<usize>], prologue: &str) -> Result<Rewritten, LexFault> {
+pub(crate) fn rewrite(
+    text: &str,
+    range: Range<usize>,
+    holes: &[Range<usize>],
+    prologue: &str,
+) -> Result<Rewritten, LexFault> {
     let mut out = Rewritten::default();
     let lines_before = text.get(..range.start).unwrap_or_default().matches('\n').count();
     if lines_before > 0 {
@@ -262,7 +268,8 @@ fn rewrite_part(text: &str, range: Range<usize>, out: &mut Rewritten) -> Result<
     Ok(())
 }
 
-const KEYWORDS: &[&str] = &["in", "is", "if", "else", "elif", "and", "or", "not", "for", "set", "do", "call", "filter", "recursive"];
+const KEYWORDS: &[&str] =
+    &["in", "is", "if", "else", "elif", "and", "or", "not", "for", "set", "do", "call", "filter", "recursive"];
 
 fn edits(text: &str, inner: Range<usize>, kind: SegmentKind) -> Vec<Edit> {
     let tokens = tokens(text, inner.clone());

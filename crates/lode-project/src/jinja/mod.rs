@@ -12,6 +12,6 @@ pub(crate) mod scope;
 pub(crate) mod table;
 
 pub(crate) use engine::{Engine, EngineBuilder, Settings, on_big_stack};
-pub(crate) use objects::RelationValue;
-pub(crate) use scope::{Execute, NodeFacts, Recorded, Resolve, Scope, SourceCall, RefCall};
+pub(crate) use objects::{RelationValue, from_json};
+pub(crate) use scope::{Execute, NodeFacts, RefCall, Resolve, Scope, SourceCall};
 pub(crate) use table::Table;

@@ -271,8 +271,10 @@ impl Adapter {
         if self.scope.is_parse() {
             return Ok(Value::from_object(super::scope::Blank));
         }
-        let searched: Vec<String> =
-            packages.iter().flat_map(|package| DISPATCH_CHAIN.iter().map(move |prefix| format!("{package}.{prefix}{name}"))).collect();
+        let searched: Vec<String> = packages
+            .iter()
+            .flat_map(|package| DISPATCH_CHAIN.iter().map(move |prefix| format!("{package}.{prefix}{name}")))
+            .collect();
         Err(carry(
             Problem::new(ErrorKind::Undefined, format!("dispatch found no macro \"{name}\""))
                 .fix(format!("define one of: {}", searched.join(", "))),
@@ -347,11 +349,10 @@ impl Object for ConfigObject {
                 };
                 match found.filter(|value| !value.is_null()) {
                     Some(value) => Ok(from_json(value)),
-                    None if method.ends_with("require") => {
-                        Err(carry(Problem::new(ErrorKind::Config, format!("config \"{key}\" is required")).fix(format!(
-                            "add `{key}` to the model's config"
-                        ))))
-                    }
+                    None if method.ends_with("require") => Err(carry(
+                        Problem::new(ErrorKind::Config, format!("config \"{key}\" is required"))
+                            .fix(format!("add `{key}` to the model's config")),
+                    )),
                     None => Ok(default.unwrap_or_else(|| Value::from(()))),
                 }
             }
@@ -410,7 +411,8 @@ impl Object for RegexModule {
 
     fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         let compile = |pattern: &str, flags: Option<i64>| {
-            let built = regex::RegexBuilder::new(pattern).case_insensitive(flags == Some(2)).size_limit(1 << 22).build();
+            let built =
+                regex::RegexBuilder::new(pattern).case_insensitive(flags == Some(2)).size_limit(1 << 22).build();
             built.map_err(|error| Error::new(JinjaKind::InvalidOperation, format!("pattern \"{pattern}\": {error}")))
         };
         let groups = |found: regex::Captures<'_>| {
@@ -482,4 +484,3 @@ pub(crate) fn from_json(value: &Json) -> Value {
         }
     }
 }
-

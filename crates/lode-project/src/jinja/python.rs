@@ -109,7 +109,12 @@ pub(crate) fn quote(text: &str) -> String {
 }
 
 /// Python methods that neither minijinja nor its contrib crate has; all others go there.
-pub(crate) fn unknown_method(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+pub(crate) fn unknown_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     if let Some(text) = value.as_str()
         && let Some(answer) = string_method(text, method, args)?
     {
@@ -121,7 +126,9 @@ pub(crate) fn unknown_method(state: &mut State<'_, '_>, value: &Value, method: &
             "index" => {
                 let (item,): (Value,) = from_args(args)?;
                 let at = items()?.iter().position(|known| *known == item);
-                return at.map(Value::from).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "index: not in list"));
+                return at
+                    .map(Value::from)
+                    .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "index: not in list"));
             }
             "count" => {
                 let (item,): (Value,) = from_args(args)?;
@@ -248,7 +255,9 @@ pub(crate) fn register(env: &mut Environment<'static>) {
         value.downcast_object_ref::<super::scope::MacroProxy>().is_some()
             || value.downcast_object_ref::<super::scope::Builtin>().is_some()
     });
-    env.add_test("sequence", |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String));
+    env.add_test("sequence", |value: &Value| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+    });
 }
 
 fn is_blank(value: &Value) -> bool {
@@ -281,7 +290,9 @@ mod tests {
 
     #[test]
     fn floats_print_as_in_python() {
-        for (number, wanted) in [(1e20, "1e+20"), (1e-7, "1e-07"), (1.5, "1.5"), (3.0, "3.0"), (0.1, "0.1"), (1e15, "1000000000000000.0")] {
+        for (number, wanted) in
+            [(1e20, "1e+20"), (1e-7, "1e-07"), (1.5, "1.5"), (3.0, "3.0"), (0.1, "0.1"), (1e15, "1000000000000000.0")]
+        {
             assert_eq!(float(number), wanted);
         }
     }

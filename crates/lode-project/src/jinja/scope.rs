@@ -100,9 +100,30 @@ impl fmt::Debug for Scope {
 
 /// Names that `builtin` answers.
 const FUNCTIONS: &[&str] = &[
-    "ref", "source", "env_var", "is_incremental", "return", "log", "print", "run_query", "statement", "load_result",
-    "store_result", "tojson", "fromjson", "toyaml", "fromyaml", "set", "set_strict", "zip", "zip_strict", "local_md5", "doc",
-    "diff_of_two_dicts", "noop_statement", "should_full_refresh",
+    "ref",
+    "source",
+    "env_var",
+    "is_incremental",
+    "return",
+    "log",
+    "print",
+    "run_query",
+    "statement",
+    "load_result",
+    "store_result",
+    "tojson",
+    "fromjson",
+    "toyaml",
+    "fromyaml",
+    "set",
+    "set_strict",
+    "zip",
+    "zip_strict",
+    "local_md5",
+    "doc",
+    "diff_of_two_dicts",
+    "noop_statement",
+    "should_full_refresh",
 ];
 
 impl Scope {
@@ -360,7 +381,8 @@ impl Object for MacroProxy {
             Ok(text) => Ok(Value::from(text)),
             Err(error) => match returned(&error) {
                 Some(value) => Ok(value),
-                None => Err(Error::new(JinjaKind::InvalidOperation, format!("in macro \"{}\"", self.made.name)).with_source(error)),
+                None => Err(Error::new(JinjaKind::InvalidOperation, format!("in macro \"{}\"", self.made.name))
+                    .with_source(error)),
             },
         }
     }
@@ -467,10 +489,11 @@ impl Object for Variables {
         match (self.scope.variable(&name), default) {
             (Some(value), _) => Ok(from_json(&value)),
             (None, Some(default)) => Ok(default),
-            (None, None) => Err(carry(
-                Problem::new(ErrorKind::Undefined, format!("variable \"{name}\" is not set"))
-                    .fix(format!("set it under `vars:` in dbt_project.yml, with `--vars '{name}: …'`, or give a default")),
-            )),
+            (None, None) => {
+                Err(carry(Problem::new(ErrorKind::Undefined, format!("variable \"{name}\" is not set")).fix(format!(
+                    "set it under `vars:` in dbt_project.yml, with `--vars '{name}: …'`, or give a default"
+                ))))
+            }
         }
     }
 
@@ -504,7 +527,12 @@ impl Object for Builtin {
             "source" => {
                 let (source, table): (String, String) = from_args(args)?;
                 let call = SourceCall { source, table };
-                relation(scope, |recorded| recorded.sources.push(call.clone()), &call.table, |resolve| resolve.source(&call))
+                relation(
+                    scope,
+                    |recorded| recorded.sources.push(call.clone()),
+                    &call.table,
+                    |resolve| resolve.source(&call),
+                )
             }
             "env_var" => env_var(args),
             "is_incremental" => Ok(Value::from(match &scope.work {
@@ -579,8 +607,11 @@ fn reference(scope: &Arc<Scope>, args: &[Value]) -> Result<Value, Error> {
     for key in ["v", "version"] {
         if let Some(version) = kwargs.get::<Option<Value>>(key)? {
             return Err(carry(
-                Problem::new(ErrorKind::Unsupported, format!("versions of models (`v={version}`) are not supported here yet"))
-                    .fix("give each version its own model name"),
+                Problem::new(
+                    ErrorKind::Unsupported,
+                    format!("versions of models (`v={version}`) are not supported here yet"),
+                )
+                .fix("give each version its own model name"),
             ));
         }
     }
@@ -642,7 +673,8 @@ fn convert(name: &str, args: &[Value]) -> Result<Value, Error> {
         }
         "fromjson" => {
             let (text, default): (String, Option<Value>) = from_args(args)?;
-            Ok(serde_json::from_str::<Json>(&text).map_or_else(|_| default.unwrap_or_else(none), |json| from_json(&json)))
+            Ok(serde_json::from_str::<Json>(&text)
+                .map_or_else(|_| default.unwrap_or_else(none), |json| from_json(&json)))
         }
         "fromyaml" => {
             let (text, default): (String, Option<Value>) = from_args(args)?;
@@ -666,10 +698,12 @@ fn convert(name: &str, args: &[Value]) -> Result<Value, Error> {
             Ok(own::list(unique))
         }
         "zip" | "zip_strict" => {
-            let lists: Result<Vec<Vec<Value>>, Error> = args.iter().map(|list| Ok(list.try_iter()?.collect())).collect();
+            let lists: Result<Vec<Vec<Value>>, Error> =
+                args.iter().map(|list| Ok(list.try_iter()?.collect())).collect();
             let lists = lists?;
             let length = lists.iter().map(Vec::len).min().unwrap_or(0);
-            let rows = (0..length).map(|at| Value::from(lists.iter().filter_map(|list| list.get(at).cloned()).collect::<Vec<_>>()));
+            let rows = (0..length)
+                .map(|at| Value::from(lists.iter().filter_map(|list| list.get(at).cloned()).collect::<Vec<_>>()));
             Ok(own::list(rows.collect()))
         }
         "local_md5" => {
@@ -700,10 +734,10 @@ fn python_json(value: &Json) -> String {
     match value {
         Json::Array(items) => format!("[{}]", items.iter().map(python_json).collect::<Vec<_>>().join(", ")),
         Json::Object(entries) => {
-            let inside = entries.iter().map(|(key, item)| format!("{}: {}", Json::from(key.as_str()), python_json(item)));
+            let inside =
+                entries.iter().map(|(key, item)| format!("{}: {}", Json::from(key.as_str()), python_json(item)));
             format!("{{{}}}", inside.collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
     }
 }
-

@@ -26,7 +26,8 @@ impl Table {
         let mut rows = Vec::new();
         for batch in batches {
             for at in 0..batch.num_rows() {
-                let cells: Result<Vec<Value>, Problem> = batch.columns().iter().map(|column| cell(column, at)).collect();
+                let cells: Result<Vec<Value>, Problem> =
+                    batch.columns().iter().map(|column| cell(column, at)).collect();
                 rows.push(cells?);
             }
         }
@@ -147,7 +148,9 @@ impl Object for Row {
             ("items" | "dict", []) => {
                 let pairs = self.names.iter().zip(&self.cells);
                 Ok(if method == "items" {
-                    Value::from_iter(pairs.map(|(name, cell)| Value::from(vec![Value::from(name.as_str()), cell.clone()])))
+                    Value::from_iter(
+                        pairs.map(|(name, cell)| Value::from(vec![Value::from(name.as_str()), cell.clone()])),
+                    )
                 } else {
                     super::own::dict(pairs.map(|(name, cell)| (Value::from(name.as_str()), cell.clone())))
                 })

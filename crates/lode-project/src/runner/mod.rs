@@ -1,5 +1,15 @@
 //! Runs a plan: each node rendered, prepared, written as one epoch.
 
+mod compile;
+mod csv;
+mod materialize;
+mod results;
+mod reuse;
+mod run;
+mod seed;
+mod seed_types;
+mod test;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +18,10 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use lode_core::{BatchStream, Clock, Problem, Warehouse};
+use lode_core::{BatchStream, Clock, ErrorKind, Problem, Warehouse};
 use lode_jobs::{NodeInfo, NodeOutcome, Observer, RunTotals};
 
+use crate::graph::Kind;
 use crate::project::{Plan, Project};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +30,7 @@ pub enum Command {
     Run,
     Test,
     Seed,
-    /// Renders and plans each node, and writes `target/compiled`.
+    /// Renders each node and writes `target/compiled`; asks nothing of tables that may not exist yet.
     Compile,
     Show,
     Ls,
@@ -132,11 +143,11 @@ pub struct Shown {
 }
 
 pub struct Runner {
-    project: Arc<Project>,
-    warehouse: Arc<dyn Warehouse>,
-    notes: Arc<dyn Notes>,
-    clock: Arc<dyn Clock>,
-    observer: Arc<dyn Observer>,
+    pub(crate) project: Arc<Project>,
+    pub(crate) warehouse: Arc<dyn Warehouse>,
+    pub(crate) notes: Arc<dyn Notes>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observer: Arc<dyn Observer>,
 }
 
 impl Runner {
@@ -154,21 +165,47 @@ impl Runner {
     /// Runs every node of the plan as `command` asks, tells the observer, writes artifacts and the run history.
     /// Failures of nodes are results, not errors. Errors: what keeps the run from starting or its artifacts from being written.
     pub async fn run(&self, plan: &Plan, command: Command, options: &RunOptions) -> Result<RunResults, Problem> {
-        let _ = (&self.project, &self.warehouse, &self.notes, &self.clock, &self.observer, plan);
-        Ok(RunResults {
-            run_id: uuid::Uuid::new_v4().to_string(),
-            command,
-            nodes: Vec::new(),
-            totals: RunTotals::default(),
-            elapsed: Duration::ZERO,
-            is_interrupted: false,
-            warn_error: options.warn_error,
-        })
+        run::run(self, plan, command, options).await
     }
 
-    /// The first `limit` rows of a selected model, or of `inline` SQL with Jinja, without writing anything.
+    /// The first `limit` rows of a selected model, seed or test, or of `inline` SQL with Jinja, without writing anything.
+    /// Errors: `Usage` when the plan does not hold exactly one node and there is no inline SQL; those of the SQL itself.
     pub async fn show(&self, plan: &Plan, inline: Option<&str>, limit: Option<u64>) -> Result<Shown, Problem> {
-        let _ = (plan, inline, limit);
-        Err(Problem::internal("show is not wired"))
+        let compiler = compile::Compiler { project: self.project.clone(), warehouse: self.warehouse.clone() };
+        let (sql, compiled, node) = match (inline, plan.nodes.as_slice()) {
+            (Some(text), _) => (compiler.compile_inline(text).await?, None, None),
+            (None, [id]) => {
+                let node = self.project.graph.nodes.get(id).ok_or_else(|| Problem::internal("the node is gone"))?;
+                match (node.kind, &node.relation) {
+                    (Kind::Seed | Kind::Source, Some(relation)) => {
+                        (format!("select * from {}", crate::jinja::RelationValue::new(relation).sql()), None, None)
+                    }
+                    _ => {
+                        let compiled = compiler.compile(id, false).await?;
+                        (compiled.sql.clone(), Some(compiled), Some(node))
+                    }
+                }
+            }
+            (None, nodes) => {
+                return Err(Problem::new(ErrorKind::Usage, format!("{} nodes are selected to show", nodes.len()))
+                    .fix("select one: `lode show --select NAME`"));
+            }
+        };
+        let origin = node.map_or("<inline>", |node| node.path.as_str());
+        let body = sql.trim().trim_end_matches(';');
+        let limited = match limit {
+            Some(limit) => format!("select * from (\n{body}\n) _show limit {limit}"),
+            None => body.to_owned(),
+        };
+        // Planned alone first, so that an error's place counts from the model's own first line.
+        let session = self.project.session(origin);
+        let relocate = |problem: Problem| match (&compiled, node) {
+            (Some(compiled), Some(node)) => compiled.relocate(problem, node, &node.path),
+            _ => problem,
+        };
+        self.warehouse.prepare(&sql, &session).await.map_err(relocate)?;
+        let prepared = self.warehouse.prepare(&limited, &session).await?;
+        let rows = self.warehouse.run(&prepared).await?;
+        Ok(Shown { sql, schema: prepared.schema.clone(), rows })
     }
 }

@@ -21,7 +21,7 @@ use crate::sources::files::bronze::{self, TableTarget, Target};
 use crate::sources::files::land::{fingerprints, rules};
 use crate::sources::files::rows::{RowCounts, RowRules};
 
-/// A seal may be lost to another process; more often than this in a row, something is wrong.
+/// A seal may be lost to another process, or a table may change meanwhile; more often than this in a row, something is wrong.
 const SEAL_TRIES: u32 = 5;
 
 /// What a replay did.
@@ -57,7 +57,7 @@ pub async fn replay(
     loop {
         let draft = catalog.begin(&pipeline).await?;
         match replay_epoch(context, ingest, &pipeline, draft, filter).await {
-            Err(CatalogError::SealLost { .. }) if tries < SEAL_TRIES => tries += 1,
+            Err(CatalogError::SealLost { .. } | CatalogError::Conflict { .. }) if tries < SEAL_TRIES => tries += 1,
             other => return Ok(other?),
         }
     }

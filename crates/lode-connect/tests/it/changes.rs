@@ -12,7 +12,7 @@ async fn a_file_that_grows_while_it_is_read_waits_for_the_next_pass() {
     let context = world.open().await;
     let path = world.path("a.csv");
     // Listed, ledger read, not yet decoded.
-    at_arrow(&context, "epoch.start.after", 2, move || {
+    at_arrow(&context, "epoch.collect.before", 2, move || {
         std::fs::File::options().append(true).open(&path).unwrap().write_all(b"3\n").unwrap();
         Ok(())
     });
@@ -31,7 +31,7 @@ async fn a_file_that_disappears_before_it_is_read_is_no_error() {
     world.put("b.csv", "id\n2\n");
     let context = world.open().await;
     let path = world.path("a.csv");
-    at_arrow(&context, "epoch.start.after", 2, move || {
+    at_arrow(&context, "epoch.collect.before", 2, move || {
         std::fs::remove_file(&path).unwrap();
         Ok(())
     });

@@ -1,6 +1,6 @@
 //! Expectations of an ingest: rows that break them go to the quarantine with their bytes.
 
-use crate::world::{World, at_arrow, killed, land, orders};
+use crate::world::{World, dies_at, land, orders};
 
 fn with(rule: &str, action: &str) -> String {
     let columns = "    columns: {id: bigint, amount: bigint}\n";
@@ -18,7 +18,7 @@ async fn rows_that_break_an_expectation_are_quarantined_with_their_bytes() {
     assert_eq!((report.rules[0].rule.as_str(), report.rules[0].violations), ("big", 1));
     assert_eq!(
         world.rows("bronze.orders__quarantine", &["_rule", "_name", "_file", "_line", "_offset", "_raw"]).await,
-        ["contract|id|a.csv|5|23|x,9", "expectation|big|a.csv|3|15|2,3"]
+        ["contract|id|a.csv|5|22|x,9", "expectation|big|a.csv|3|15|2,3"]
     );
     world.check_sums().await;
 }
@@ -48,7 +48,7 @@ async fn a_contract_that_changed_after_the_seal_changes_nothing_of_the_epoch() {
         let world = World::new(with("amount > 5", "quarantine"));
         world.put("a.csv", "id,amount\n1,10\n2,3\n");
         let context = world.open().await;
-        at_arrow(&context, arrow, 1, killed);
+        dies_at(&context, arrow, 1);
         land(&context).await.unwrap_err();
         drop(context);
         let stricter = World { yaml: with("amount > 100", "quarantine"), ..world };

@@ -67,7 +67,8 @@ async fn a_table_of_somebody_else_is_not_written_to() {
     let problem = crate::world::land(&other.open().await).await.unwrap_err();
     assert_eq!(problem.what(), "table \"bronze.orders\" is written by something else than ingest \"others\"");
     // The same pipeline under a new name goes on.
-    let renamed = World { yaml: other.yaml.replace("    files", "    renamed_from: orders\n    files"), ..other };
+    let yaml = other.yaml.replace("name: others\n", "name: third\n    renamed_from: orders\n");
+    let renamed = World { yaml, ..other };
     assert_eq!(renamed.land().await.files_skipped, 1);
 }
 

@@ -35,7 +35,9 @@ pub(crate) struct TableTarget {
 /// Where an epoch of a source lands, and how its files become rows.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
+    /// Its columns may be NULL all: NOT NULL is checked on the rows, where a breach costs one row.
     pub(crate) plan: DecodePlan,
+    pub(crate) not_null: Vec<String>,
     pub(crate) bronze: TableTarget,
     pub(crate) quarantine: TableTarget,
     /// With `on_schema_change: fail`: the columns that a file may have.
@@ -86,20 +88,26 @@ pub(crate) async fn target(
         Some(table) => table,
         None => fresh(catalog, ingest.table.quarantine(), &quarantine_schema(), BTreeMap::new()).await?,
     };
-    let keep_raw =
-        !ingest.expectations.is_empty() || ingest.columns.as_ref().is_some_and(|columns| has_not_null(columns));
     let (mut plan, bronze) = match found {
         Some(table) => continued(ingest, table, samples).await?,
         None => first_landing(catalog, ingest, samples).await?,
     };
-    plan.keep_raw = keep_raw;
+    let not_null = not_null(&plan.schema);
+    plan.keep_raw = !ingest.expectations.is_empty() || !not_null.is_empty();
+    plan.schema = nullable(&plan.schema);
+    plan.columns = plan.columns.as_ref().map(|_| Arc::clone(&plan.schema));
     let allowed_columns = (ingest.on_schema_change == SchemaPolicy::Fail)
         .then(|| Arc::new(plan.schema.fields().iter().map(|field| field.name().to_lowercase()).collect()));
-    Ok(Target { plan, bronze, quarantine, allowed_columns })
+    Ok(Target { plan, not_null, bronze, quarantine, allowed_columns })
 }
 
-fn has_not_null(columns: &Schema) -> bool {
-    columns.fields().iter().any(|field| !field.is_nullable())
+fn not_null(schema: &Schema) -> Vec<String> {
+    schema.fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().clone()).collect()
+}
+
+fn nullable(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The table as published. Errors: `Conflict` if it is not this pipeline's to write.
@@ -181,7 +189,8 @@ async fn first_landing(
     }
     let properties = [(INFERRED, plan.is_inferred.to_string()), (SOURCE, ingest.name.clone())];
     let properties = properties.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let table = fresh(catalog, ingest.table.clone(), &bronze_schema(&plan.output_schema()), properties).await?;
+    let schema = bronze_schema(&plan.output_schema(), &not_null(&plan.schema));
+    let table = fresh(catalog, ingest.table.clone(), &schema, properties).await?;
     Ok((plan, table))
 }
 
@@ -211,9 +220,13 @@ async fn continued(
             plan = extended(&plan, added);
         }
     }
-    // New columns are nullable in the table: the rows that are there have none.
-    let incoming: Vec<_> = plan.schema.fields().iter().map(|field| with_nullability_of(field, &frozen)).collect();
-    match table.definition.evolve(&Schema::new(incoming), SchemaPolicy::AppendNewColumns)? {
+    // Our own words of the change: what is there already, as declared, and what is new. Nothing is ever dropped.
+    let declared = |name: &str| plan.schema.fields().iter().find(|field| field.name() == name);
+    let there = table.definition.schema.fields().iter();
+    let there = there.map(|field| declared(field.name()).map_or(field, |field| field));
+    let new = plan.schema.fields().iter().filter(|field| frozen.column_with_name(field.name()).is_none());
+    let incoming: Vec<_> = there.chain(new).cloned().collect();
+    match table.definition.evolve(&Schema::new(incoming), SchemaPolicy::SyncAllColumns)? {
         Evolution::Same => {}
         Evolution::InPlace(definition) => {
             table.definition = definition;
@@ -221,7 +234,23 @@ async fn continued(
         }
         Evolution::Rewrite(_) => return Err(misfit(ingest, &frozen, &plan.schema)),
     }
+    if let Some(definition) = loosened(&table.definition, &plan.schema) {
+        table.definition = definition;
+        table.has_new_definition = true;
+    }
     Ok((plan, table))
+}
+
+/// The definition without NOT NULL on columns that may be NULL by now: what is there holds all the same.
+fn loosened(definition: &TableDefinition, declared: &Schema) -> Option<TableDefinition> {
+    let mut is_changed = false;
+    let fields = definition.schema.fields().iter().map(|field| {
+        let is_loose = declared.column_with_name(field.name()).is_some_and(|(_, column)| column.is_nullable());
+        is_changed |= is_loose && !field.is_nullable();
+        Arc::new(field.as_ref().clone().with_nullable(is_loose || field.is_nullable()))
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    is_changed.then(|| TableDefinition { schema, ..definition.clone() })
 }
 
 fn declared_plan(ingest: &Ingest, columns: SchemaRef) -> DecodePlan {
@@ -240,11 +269,6 @@ fn extended(plan: &DecodePlan, added: Vec<Arc<Field>>) -> DecodePlan {
         Arc::new(Schema::new(plan.schema.fields().iter().cloned().chain(added).collect::<Vec<_>>()));
     let columns = plan.columns.as_ref().map(|_| Arc::clone(&schema));
     DecodePlan { schema, columns, ..plan.clone() }
-}
-
-fn with_nullability_of(field: &Arc<Field>, table: &Schema) -> Arc<Field> {
-    let is_nullable = table.column_with_name(field.name()).is_none_or(|(_, there)| there.is_nullable());
-    Arc::new(field.as_ref().clone().with_nullable(is_nullable))
 }
 
 /// The columns that came from the files, with the marks that give SQL types back and without the table's field ids.

@@ -22,7 +22,7 @@ use crate::config::{Ingest, OnMalformed};
 /// An epoch takes so many files or bytes, whichever comes first; one file alone may be larger.
 const EPOCH_FILES: usize = 1_000;
 const EPOCH_BYTES: u64 = 1 << 30;
-/// A seal may be lost to another process; more often than this in a row, something is wrong.
+/// A seal may be lost to another process, or a table may change meanwhile; more often than this in a row, something is wrong.
 const SEAL_TRIES: u32 = 5;
 
 /// What landing one source did.
@@ -148,15 +148,18 @@ impl FileSourceRun {
                     report.add(collected);
                     done.extend(paths);
                 }
-                Err(CatalogError::SealLost { .. }) if seals_lost < SEAL_TRIES => {
+                Err(CatalogError::SealLost { .. } | CatalogError::Conflict { .. }) if seals_lost < SEAL_TRIES => {
                     seals_lost += 1;
-                    warn!(ingest = %self.ingest.name, tries = seals_lost, "seal lost, beginning again from the ledger");
+                    warn!(ingest = %self.ingest.name, tries = seals_lost, "epoch not sealed, beginning again from the ledger");
                     self.ledger = None;
                     todo = self.todo(&files, pass, &done).await?;
                 }
                 Err(error) => {
                     self.ledger = None;
-                    return Err(error.into());
+                    return Err(match error {
+                        CatalogError::Fail(problem) => problem,
+                        other => other.into(),
+                    });
                 }
             }
         }
@@ -342,7 +345,7 @@ pub(crate) fn rules(
     target: &Target,
     epoch: Epoch,
 ) -> Result<RowRules, Problem> {
-    let schema = bronze_schema(&target.plan.output_schema());
+    let schema = bronze_schema(&target.plan.output_schema(), &target.not_null);
     let row_pass: Option<Arc<dyn RowPass>> = match (ingest.expectations.as_slice(), warehouse) {
         ([], _) => None,
         (expectations, Some(warehouse)) => {

@@ -17,8 +17,10 @@ use crate::config::{FILE, LANDED_AT, OnMalformed};
 use crate::decode::{Decoded, LINE, RawRows, Reject};
 
 /// Columns of a bronze table: what was decoded, then where it came from and when. `decoded` ends with `_line`.
-pub(crate) fn bronze_schema(decoded: &Schema) -> SchemaRef {
-    let mut fields: Vec<Arc<Field>> = decoded.fields().iter().filter(|field| field.name() != LINE).cloned().collect();
+pub(crate) fn bronze_schema(decoded: &Schema, not_null: &[String]) -> SchemaRef {
+    let payload = decoded.fields().iter().filter(|field| field.name() != LINE);
+    let payload = payload.map(|field| field.as_ref().clone().with_nullable(!not_null.contains(field.name())));
+    let mut fields: Vec<Arc<Field>> = payload.map(Arc::new).collect();
     fields.push(Arc::new(Field::new(FILE, DataType::Utf8View, true)));
     fields.push(Arc::new(Field::new(LINE, DataType::Int64, true)));
     fields.push(Arc::new(Field::new(LANDED_AT, sql_type::timestamptz(), true)));

@@ -30,14 +30,14 @@ impl RowPass for BelowTen {
 fn rules(on_malformed: OnMalformed, pass: Option<OnViolation>) -> RowRules {
     let decoded = Schema::new(vec![
         Field::new("n", DataType::Int64, true),
-        Field::new("id", DataType::Int64, false),
+        Field::new("id", DataType::Int64, true),
         Field::new(LINE, DataType::Int64, false),
     ]);
     RowRules {
         source: "orders".into(),
         epoch: Epoch(1),
         landed_at: DateTime::UNIX_EPOCH,
-        schema: bronze_schema(&decoded),
+        schema: bronze_schema(&decoded, &["id".to_owned()]),
         on_malformed,
         row_pass: pass.map(|on_violation| Arc::new(BelowTen(on_violation)) as Arc<dyn RowPass>),
     }

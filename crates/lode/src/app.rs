@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use lode_catalog::{Catalog, DataLock, OpenOptions};
 use lode_core::{ErrorKind, Place, Problem, SqlSession, SystemClock, Warehouse};
 use lode_engine::{Engine, EngineOptions};
@@ -33,6 +34,8 @@ pub(crate) struct House {
     pub(crate) engine: Engine,
     /// The same engine, as the other crates see it.
     pub(crate) warehouse: Arc<dyn Warehouse>,
+    /// A run that began before and has no end died with its process.
+    pub(crate) opened_at: DateTime<Utc>,
     _lock: DataLock,
 }
 
@@ -90,7 +93,7 @@ impl App {
                 let catalog = Catalog::open(store, &self.settings.data_dir, options).await?;
                 let engine = Engine::new(Arc::clone(&catalog), EngineOptions::new(&self.settings.data_dir))?;
                 let warehouse = Arc::new(engine.clone());
-                Ok(Arc::new(House { catalog, engine, warehouse, _lock: lock }))
+                Ok(Arc::new(House { opened_at: catalog.now(), catalog, engine, warehouse, _lock: lock }))
             })
             .await
     }

@@ -14,6 +14,7 @@ mod render;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
@@ -122,6 +123,9 @@ async fn hear_signals(interrupt: CancellationToken) {
     std::process::exit(i32::from(ErrorKind::Interrupted.exit_code()));
 }
 
+/// `lode up` runs commands for others.
+pub(crate) static IS_SERVING: AtomicBool = AtomicBool::new(false);
+
 /// A panic is a bug of ours: it says so shortly and ends with 70, with the terminal as it was.
 fn hook_panics() {
     std::panic::set_hook(Box::new(|info| {
@@ -139,8 +143,10 @@ fn hook_panics() {
             let _ = writeln!(err, "{}", std::backtrace::Backtrace::force_capture());
         }
         drop(err);
-        // State behind a panic is unknown; stopping is safe at any point, going on is not.
-        std::process::exit(i32::from(ErrorKind::Internal.exit_code()));
+        // One statement of one client must not end `lode up`: its task or thread unwinds, and what it had not sealed is gone.
+        if !IS_SERVING.load(Ordering::Relaxed) {
+            std::process::exit(i32::from(ErrorKind::Internal.exit_code()));
+        }
     }));
 }
 

@@ -19,7 +19,7 @@ struct Report {
 
 impl Report {
     fn ok(&mut self, check: &str, detail: impl Into<String>) {
-        self.sheet.push([check.into(), "ok".into(), detail.into().into(), None::<String>.into()]);
+        self.push(check, "ok", detail.into(), None);
     }
 
     fn finding(&mut self, check: &str, problem: Problem) {
@@ -29,8 +29,16 @@ impl Report {
             detail.push_str(": ");
             detail.push_str(cause);
         }
-        self.sheet.push([check.into(), "finding".into(), detail.into(), problem.remedy().map(str::to_owned).into()]);
+        self.push(check, "finding", detail, problem.remedy());
         self.problems.push(problem);
+    }
+
+    fn push(&mut self, check: &str, result: &str, detail: String, fix: Option<&str>) {
+        if self.format == Format::Table {
+            self.sheet.push([check.into(), result.into(), detail.into()]);
+        } else {
+            self.sheet.push([check.into(), result.into(), detail.into(), fix.into()]);
+        }
     }
 
     fn check<T>(&mut self, check: &str, result: Result<T, Problem>, detail: impl FnOnce(&T) -> String) -> Option<T> {
@@ -49,7 +57,8 @@ impl Report {
 
     fn close(self, out: &Output) -> Result<u8, Problem> {
         self.sheet.print(self.format, out)?;
-        for problem in &self.problems {
+        // People read what, where and fix below the table; programs find the fix in its column.
+        for problem in self.problems.iter().filter(|_| self.format == Format::Table) {
             out.problem(problem);
         }
         Ok(u8::from(self.findings > 0))

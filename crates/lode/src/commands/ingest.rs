@@ -6,6 +6,7 @@ use std::time::Instant;
 use lode_connect::{IngestContext, LandOptions, LandReport, land_once};
 use lode_core::{ErrorKind, Problem};
 use lode_jobs::{Observer, Recorder, RunEvent, RunTotals};
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::args::IngestArgs;
@@ -21,7 +22,7 @@ pub(crate) async fn run(args: &IngestArgs, app: &App, out: &mut Output) -> Resul
     }
     let progress = Progress::start(out, app.global.log_format);
     let recorder = Arc::new(Recorder::new(Arc::clone(&progress) as Arc<dyn Observer>));
-    let result = land(args, &context, &recorder).await;
+    let result = land(args, &context, &recorder, &app.interrupt).await;
     progress.finish();
     let reports = result?;
     let mut sheet = sheet();
@@ -47,6 +48,7 @@ async fn land(
     args: &IngestArgs,
     context: &IngestContext,
     recorder: &Arc<Recorder>,
+    interrupt: &CancellationToken,
 ) -> Result<Vec<Result<LandReport, Problem>>, Problem> {
     let (run_id, command) = (uuid::Uuid::new_v4().to_string(), "ingest".to_owned());
     let started = Instant::now();
@@ -62,7 +64,11 @@ async fn land(
     recorder.save(&context.catalog).await?;
     let options = LandOptions { retry_poison: args.retry_poison };
     let observer = Arc::clone(recorder) as Arc<dyn Observer>;
-    let reports = land_once(context, &args.names, options, &observer).await;
+    // A sealed epoch runs to its end in a task of its own; the history still learns that the run was cut short.
+    let reports = tokio::select! {
+        reports = land_once(context, &args.names, options, &observer) => reports,
+        () = interrupt.cancelled() => Err(Problem::new(ErrorKind::Interrupted, "interrupted")),
+    };
     let totals = totals(reports.as_deref().unwrap_or_default());
     recorder.on_event(&RunEvent::RunFinished {
         run_id,

@@ -37,7 +37,7 @@ pub(crate) async fn run_to_end(command: &Command, app: &App, out: &mut Output) -
         return run(command, app, out).await;
     }
     let interrupt = app.interrupt.clone();
-    let patience = if is_graph(command) { GRACE } else { Duration::ZERO };
+    let patience = if ends_by_itself(command) { GRACE } else { Duration::ZERO };
     let out_of_patience = async {
         interrupt.cancelled().await;
         tokio::time::sleep(patience).await;
@@ -52,9 +52,17 @@ pub(crate) async fn run_to_end(command: &Command, app: &App, out: &mut Output) -
 /// How long an interrupted run may take to say what it did and what it skipped.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The command runs a graph, which ends by itself on an interrupt.
-fn is_graph(command: &Command) -> bool {
-    matches!(command, Command::Build(_) | Command::Run(_) | Command::Test(_) | Command::Seed(_) | Command::Compile(_))
+/// The command hears the interrupt itself and writes down what it did.
+fn ends_by_itself(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Ingest(_)
+            | Command::Build(_)
+            | Command::Run(_)
+            | Command::Test(_)
+            | Command::Seed(_)
+            | Command::Compile(_)
+    )
 }
 
 async fn run(command: &Command, app: &App, out: &mut Output) -> Result<u8, Problem> {

@@ -1,16 +1,16 @@
 //! `lode status`: sources with the sums that must hold, pipelines, tables, last runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use lode_catalog::{
     Catalog, FileRow, FileState, PipelineKind, PipelineState, PipelineStatus, RelationEntry, RunRow, TableEntry,
 };
+use lode_connect::SourceState;
 use lode_core::{ErrorKind, Problem, TableName};
 use serde::Serialize;
 
 use super::pipeline::{kind_word, state_word};
-use crate::app::App;
+use crate::app::{App, House};
 use crate::args::StatusArgs;
 use crate::output::Output;
 use crate::progress::count;
@@ -49,6 +49,8 @@ struct SourceStatus {
     poison: Vec<(String, String)>,
     state: &'static str,
     error: Option<String>,
+    /// What the watch of `lode up` says about it.
+    watch: Option<SourceState>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -70,7 +72,7 @@ pub(crate) async fn run(args: &StatusArgs, app: &App, out: &mut Output) -> Resul
         return Err(Problem::new(ErrorKind::Usage, "a status is several tables, so it has no such form")
             .fix("use --format json, or table"));
     }
-    let status = collect(app.catalog().await?).await?;
+    let status = collect(app.house().await?).await?;
     let is_whole = status.sources.iter().all(|source| source.is_whole);
     if format == Format::Json {
         let text = serde_json::to_string_pretty(&status)
@@ -82,15 +84,23 @@ pub(crate) async fn run(args: &StatusArgs, app: &App, out: &mut Output) -> Resul
     Ok(u8::from(!is_whole))
 }
 
-async fn collect(catalog: &Arc<Catalog>) -> Result<Status, Problem> {
+async fn collect(house: &House) -> Result<Status, Problem> {
+    let catalog = &house.catalog;
     let pipelines = catalog.pipelines().await?;
     let tables = tables(catalog).await?;
     let mut sources = Vec::new();
     for status in pipelines.iter().filter(|status| status.pipeline.kind == PipelineKind::Ingest) {
         let files = catalog.files(&status.pipeline).await?;
-        sources.push(source(status, &files, &tables));
+        let mut source = source(status, &files, &tables);
+        let note = catalog.get_note(lode_connect::STATE_SCOPE, &source.name).await?;
+        source.watch = note.and_then(|text| serde_json::from_str(&text).ok());
+        sources.push(source);
     }
-    Ok(Status { sources, pipelines, tables, runs: catalog.runs(5).await? })
+    let mut runs = catalog.runs(5).await?;
+    for run in runs.iter_mut().filter(|run| run.finished_at.is_none() && run.started_at < house.opened_at) {
+        run.status = "died".to_owned();
+    }
+    Ok(Status { sources, pipelines, tables, runs })
 }
 
 fn source(status: &PipelineStatus, files: &[FileRow], tables: &[TableStatus]) -> SourceStatus {
@@ -146,6 +156,7 @@ fn source(status: &PipelineStatus, files: &[FileRow], tables: &[TableStatus]) ->
             .collect(),
         state: state_word(status.state),
         error: status.error.clone(),
+        watch: None,
     }
 }
 
@@ -279,6 +290,9 @@ fn print_sources(status: &Status, out: &Output) -> Result<(), Problem> {
     for source in &status.sources {
         for finding in &source.findings {
             out.line(paint.red(format!("✗ {}: {finding}", source.name)))?;
+        }
+        if let Some(error) = source.watch.as_ref().and_then(|watch| watch.error.as_ref()) {
+            out.line(paint.yellow(format!("! {}: {error}", source.name)))?;
         }
         for (path, reason) in &source.poison {
             out.line(paint.yellow(format!("! {}: \"{path}\" cannot be read: {reason}", source.name)))?;

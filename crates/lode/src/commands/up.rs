@@ -9,6 +9,7 @@ use crate::output::Output;
 
 pub(crate) async fn run(args: &UpArgs, app: &App, out: &mut Output) -> Result<u8, Problem> {
     let house = app.open(args.adopt).await?;
+    crate::IS_SERVING.store(true, std::sync::atomic::Ordering::Relaxed);
     let server = server::start(&app.settings, house, tokio::runtime::Handle::current())?;
     for door in &app.settings.unserved_doors {
         out.say(format!("warning: `serve: {door}` is set, but that door is not in this version"));

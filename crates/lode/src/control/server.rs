@@ -170,7 +170,15 @@ fn serve(stream: UnixStream, shared: &Arc<Shared>) {
     let Ok(closing) = stream.try_clone() else { return };
     let stream = Arc::new(Mutex::new(stream));
     let code = match serde_json::from_slice::<Request>(&line) {
-        Ok(request) => run_request(request, reader, &stream, shared),
+        // A panic has told its message to the log of `lode up`; the client gets the code.
+        Ok(request) => {
+            let run = std::panic::AssertUnwindSafe(|| run_request(request, reader, &stream, shared));
+            std::panic::catch_unwind(run).unwrap_or_else(|_| {
+                let text = b"error: a bug in Lode ended this command\n  fix:   please report what `lode up` printed\n";
+                let _ = send_frame(&mut stream.lock(), FrameKind::Err, text);
+                ErrorKind::Internal.exit_code()
+            })
+        }
         Err(_) => ErrorKind::Usage.exit_code(),
     };
     let _ = send_frame(&mut stream.lock(), FrameKind::Exit, &[code]);

@@ -51,8 +51,8 @@ async fn a_commit_goes_on_when_its_caller_is_gone() {
     let world = World::new();
     let catalog = world.open().await;
     let gate = pause_at(&catalog, "epoch.apply.before", 1);
-    let caller = spawn_step(&catalog, 3, Contract::Loose);
-    gate.reached.notified().await;
+    let mut caller = spawn_step(&catalog, 3, Contract::Loose);
+    gate.reached_by(&mut caller).await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
     gate.open.notify_one();
@@ -116,8 +116,8 @@ async fn a_table_that_refuses_blocks_its_pipeline_and_resume_goes_on() {
     let world = World::new();
     let catalog = world.open().await;
     let gate = pause_at(&catalog, "epoch.apply.before", 1);
-    let work = spawn_step(&catalog, 2, Contract::Loose);
-    gate.reached.notified().await;
+    let mut work = spawn_step(&catalog, 2, Contract::Loose);
+    gate.reached_by(&mut work).await;
     // Sealed; now another tool makes a table where the epoch makes its own.
     let other = World::new();
     let maker = other.open().await;
@@ -128,7 +128,7 @@ async fn a_table_that_refuses_blocks_its_pipeline_and_resume_goes_on() {
         world.store.put(&meta.location, bytes).await.unwrap();
     }
     gate.open.notify_one();
-    let error = work.await.unwrap().unwrap_err();
+    let error = end_of_work(work).await.unwrap_err();
     assert!(matches!(error, CatalogError::Blocked { epoch: Epoch(1), .. }), "{error}");
     assert_eq!(error.kind(), ErrorKind::Blocked);
     // Nothing of it is to be seen, and nothing new begins: now, and after a restart.
@@ -221,8 +221,8 @@ async fn pipelines_that_share_a_table_do_not_hide_each_other() {
     let catalog = world.open().await;
     step(&catalog, 1, Contract::Loose).await.unwrap();
     let gate = pause_at(&catalog, "epoch.publish.before", 1);
-    let first = spawn_step(&catalog, 2, Contract::Loose);
-    gate.reached.notified().await;
+    let mut first = spawn_step(&catalog, 2, Contract::Loose);
+    gate.reached_by(&mut first).await;
     // A statement adds a row to the same table while that epoch is between its commits and its publication.
     let handle = std::sync::Arc::clone(&catalog);
     let second = lode_core::task::spawn("statement", async move {
@@ -232,8 +232,8 @@ async fn pipelines_that_share_a_table_do_not_hide_each_other() {
         draft.commit(SealContent { tables, ..SealContent::default() }).await
     });
     gate.open.notify_one();
-    first.await.unwrap().unwrap();
-    let published = second.await.unwrap().unwrap();
+    end_of_work(first).await.unwrap();
+    let published = end_of_work(second).await.unwrap();
     assert_eq!(published.tables, [(bronze(), SnapshotId(2))]);
     let view = check(&catalog).await;
     assert_eq!((view.progress, view.foreign), (3, vec![FOREIGN]));

@@ -1,6 +1,6 @@
 //! The catalog through its door: opening, epochs under disturbances, rebuild.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod epochs;
 mod kill;

@@ -97,7 +97,7 @@ impl Run {
                     let sleeper = self.sleepers.remove(0);
                     sleeper.gate.open.notify_one();
                     // Whatever it says: what it may do is checked below.
-                    let _ = sleeper.work.await.unwrap();
+                    let _ = end_of_work(sleeper.work).await;
                 }
             }
             Step::LostSeal(written) => self.lose_reply("_lode/pipelines/", *written),

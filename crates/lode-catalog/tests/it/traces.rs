@@ -61,12 +61,12 @@ async fn trace_chain_a_draft_that_lost_its_number_is_dropped() {
     let old = world.open().await;
     feed(&old).await;
     let gate = pause_at(&old, "epoch.seal.before", 1);
-    let asleep = spawn_step(&old, 3, Contract::Strict);
-    gate.reached.notified().await;
+    let mut asleep = spawn_step(&old, 3, Contract::Strict);
+    gate.reached_by(&mut asleep).await;
     let new = world.open().await;
     step(&new, 2, Contract::Strict).await.unwrap();
     gate.open.notify_one();
-    let error = asleep.await.unwrap().unwrap_err();
+    let error = end_of_work(asleep).await.unwrap_err();
     assert!(matches!(error, CatalogError::SealLost { epoch: Epoch(1), .. }), "{error}");
     step(&new, 2, Contract::Strict).await.unwrap();
     assert_eq!(check(&new).await.progress, 4);
@@ -122,8 +122,8 @@ async fn trace_pubcond_a_late_publication_changes_nothing() {
     let world = World::new();
     let old = world.open().await;
     let gate = pause_at(&old, "epoch.publish.before", 1);
-    let asleep = spawn_step(&old, 2, Contract::Strict);
-    gate.reached.notified().await;
+    let mut asleep = spawn_step(&old, 2, Contract::Strict);
+    gate.reached_by(&mut asleep).await;
     let new = world.open().await;
     assert_eq!(new.rolled_forward(), 1);
     step(&new, 2, Contract::Strict).await.unwrap();
@@ -131,7 +131,7 @@ async fn trace_pubcond_a_late_publication_changes_nothing() {
     // Even with a fence that fits, as after the loss of the DB.
     set_fence(&world, old.fence().0).await;
     gate.open.notify_one();
-    let published = asleep.await.unwrap().unwrap();
+    let published = end_of_work(asleep).await.unwrap();
     // What the source may be told is what the DB says.
     assert_eq!((published.epoch, end_of(&published.position)), (Epoch(1), 4));
     assert_eq!(check(&new).await, before);
@@ -161,8 +161,8 @@ async fn trace_greatest_a_published_version_only_rises() {
     let catalog = world.open().await;
     step(&catalog, 1, Contract::Loose).await.unwrap();
     let gate = pause_at(&catalog, "epoch.publish.before", 1);
-    let asleep = spawn_step(&catalog, 1, Contract::Loose);
-    gate.reached.notified().await;
+    let mut asleep = spawn_step(&catalog, 1, Contract::Loose);
+    gate.reached_by(&mut asleep).await;
     // The younger process finishes the epoch and picks up a foreign row; then the older one publishes what it read.
     let new = world.open().await;
     assert!(world.foreign_row(&new, 1).await);
@@ -170,7 +170,7 @@ async fn trace_greatest_a_published_version_only_rises() {
     assert_eq!(before.foreign, [FOREIGN + 1]);
     set_fence(&world, catalog.fence().0).await;
     gate.open.notify_one();
-    asleep.await.unwrap().unwrap();
+    end_of_work(asleep).await.unwrap();
     assert_eq!(check(&new).await, before);
 }
 
@@ -196,8 +196,8 @@ async fn trace_ackdb_the_source_is_told_what_the_db_says() {
     let old = world.open().await;
     let pipeline = feed(&old).await;
     let gate = pause_at(&old, "epoch.seal.before", 1);
-    let asleep = spawn_step(&old, 4, Contract::Loose);
-    gate.reached.notified().await;
+    let mut asleep = spawn_step(&old, 4, Contract::Loose);
+    gate.reached_by(&mut asleep).await;
     let new = world.open().await;
     for _ in 0..3 {
         step(&new, 1, Contract::Loose).await.unwrap();
@@ -206,7 +206,7 @@ async fn trace_ackdb_the_source_is_told_what_the_db_says() {
     world.store.delete(&seal_path(&pipeline, 1)).await.unwrap();
     set_fence(&world, old.fence().0).await;
     gate.open.notify_one();
-    let published = asleep.await.unwrap().unwrap();
+    let published = end_of_work(asleep).await.unwrap();
     assert_eq!(end_of(&published.position), 3);
     assert_eq!(check(&new).await, before);
 }
@@ -249,13 +249,13 @@ async fn a_sleeper_at_a_table_commit_finds_it_done() {
     let world = World::new();
     let old = world.open().await;
     let gate = pause_at(&old, "epoch.apply.before", 2);
-    let asleep = spawn_step(&old, 3, Contract::Strict);
-    gate.reached.notified().await;
+    let mut asleep = spawn_step(&old, 3, Contract::Strict);
+    gate.reached_by(&mut asleep).await;
     let new = world.open().await;
     step(&new, 3, Contract::Loose).await.unwrap();
     let before = check(&new).await;
     gate.open.notify_one();
-    assert!(matches!(asleep.await.unwrap(), Err(CatalogError::Fenced)));
+    assert!(matches!(end_of_work(asleep).await, Err(CatalogError::Fenced)));
     assert_eq!(check(&new).await, before);
 }
 

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
@@ -245,6 +246,22 @@ pub(crate) fn spawn_step(
 pub(crate) struct Gate {
     pub(crate) reached: Notify,
     pub(crate) open: Notify,
+}
+
+impl Gate {
+    /// Waits until `work` stands at the gate. Panics with what it gave if it ends first, or does neither for a minute.
+    pub(crate) async fn reached_by<T: std::fmt::Debug>(&self, work: &mut JoinHandle<T>) {
+        tokio::select! {
+            () = self.reached.notified() => {}
+            end = work => panic!("ended before the gate: {end:?}"),
+            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("stands still before the gate"),
+        }
+    }
+}
+
+/// What `work` gives, within a minute.
+pub(crate) async fn end_of_work<T>(work: JoinHandle<T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("the work stands still").unwrap()
 }
 
 /// The handle waits at the `visit`-th visit (from 1) of an arrow until the gate is opened.

@@ -343,10 +343,16 @@ fn settle(engine: &Arc<Engine>, file: &ProjectFile, raw: &mut Raw) -> Result<(),
         Kind::Model => node.materialized = materialized(node)?,
         Kind::Seed | Kind::Source | Kind::Test => {}
     }
-    if let Some(declared) = raw.properties.expectations.clone() {
-        node.expectations = expectations(&declared, node, &raw.properties_origin)?;
-    } else if let Some(declared) = node.config.get("expectations") {
-        node.expectations = parse_expectations(declared, node, &node.place.clone())?;
+    let in_yaml = raw.properties.expectations.clone();
+    let in_config = node.config.get("expectations").cloned();
+    match (in_yaml, in_config) {
+        // The same list, seen twice: YAML knows its places.
+        (Some(yaml), config) if config.is_none() || config == Some(yaml.to_json()) => {
+            node.expectations = expectations(&yaml, node, &raw.properties_origin)?;
+        }
+        // The model's own head comes last, so it wins.
+        (_, Some(config)) => node.expectations = parse_expectations(&config, node, &node.place)?,
+        (_, None) => {}
     }
     if !node.expectations.is_empty() && matches!(node.materialized, Materialized::View | Materialized::Ephemeral) {
         return Err(ProjectError::BadConfig {

@@ -400,7 +400,7 @@ mod tests {
 
     #[test]
     fn literals_and_assignments_are_owned() {
-        assert_eq!(out("{% set x = [1, {'a': 2}] %}"), "{% set x = own((own([1, own({'a': 2})]))) %}");
+        assert_eq!(out("{% set x = [1, {'a': 2}] %}"), "{% set x = own(( own([1, own({'a': 2})]))) %}");
         assert_eq!(out("{{ x[0] }} {{ f(a)[1:2] }}"), "{{ x[0] }} {{ f(a)[1:2] }}");
         assert_eq!(out("{% for a in [1] -%}"), "{% for a in own([1]) -%}");
         assert_eq!(out("{% set x %}a{% endset %}"), "{% set x %}a{% endset %}");

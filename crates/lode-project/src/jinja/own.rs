@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Value, ValueKind, from_args};
+use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Tuple, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 use parking_lot::Mutex;
 
@@ -22,6 +22,10 @@ pub(crate) fn list(items: Vec<Value>) -> Value {
 
 pub(crate) fn dict(entries: impl IntoIterator<Item = (Value, Value)>) -> Value {
     Value::from_object(PyDict(Mutex::new(entries.into_iter().collect())))
+}
+
+pub(crate) fn tuple(items: Vec<Value>) -> Value {
+    Value::from_object(Tuple::new(items))
 }
 
 /// Makes plain lists and maps changeable, all the way down; everything else stays as it is.
@@ -48,6 +52,8 @@ fn is_plain_list(value: &Value) -> bool {
         && value.downcast_object_ref::<PyList>().is_none()
         && value.downcast_object_ref::<super::table::Row>().is_none()
         && value.downcast_object_ref::<super::table::Columns>().is_none()
+        && value.downcast_object_ref::<super::table::Column>().is_none()
+        && value.downcast_object_ref::<super::table::Table>().is_none()
         && value.len().is_some()
 }
 
@@ -168,7 +174,7 @@ impl Object for PyDict {
         match method {
             "items" => {
                 let entries = self.0.lock().clone();
-                return Ok(Value::from_iter(entries.into_iter().map(|(key, value)| Value::from(vec![key, value]))));
+                return Ok(Value::from_iter(entries.into_iter().map(|(key, value)| tuple(vec![key, value]))));
             }
             "keys" => return Ok(list(self.0.lock().keys().cloned().collect())),
             "values" => return Ok(list(self.0.lock().values().cloned().collect())),
@@ -196,7 +202,7 @@ impl Object for PyDict {
                 let last = self.0.lock().pop();
                 let (key, value) =
                     last.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "popitem: the dictionary is empty"))?;
-                return Ok(Value::from(vec![key, value]));
+                return Ok(tuple(vec![key, value]));
             }
             "clear" => self.0.lock().clear(),
             "copy" => return Ok(dict(self.0.lock().clone())),

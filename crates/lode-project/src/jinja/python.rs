@@ -162,7 +162,7 @@ fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Valu
                 (None, "partition") => [text, "", ""],
                 (None, _) => ["", "", text],
             };
-            Value::from(parts.map(Value::from).to_vec())
+            own::tuple(parts.map(Value::from).to_vec())
         }
         "rsplit" => {
             let (mark, most): (Option<String>, Option<usize>) = from_args(args)?;

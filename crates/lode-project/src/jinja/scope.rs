@@ -702,8 +702,8 @@ fn convert(name: &str, args: &[Value]) -> Result<Value, Error> {
                 args.iter().map(|list| Ok(list.try_iter()?.collect())).collect();
             let lists = lists?;
             let length = lists.iter().map(Vec::len).min().unwrap_or(0);
-            let rows = (0..length)
-                .map(|at| Value::from(lists.iter().filter_map(|list| list.get(at).cloned()).collect::<Vec<_>>()));
+            let rows =
+                (0..length).map(|at| own::tuple(lists.iter().filter_map(|list| list.get(at).cloned()).collect()));
             Ok(own::list(rows.collect()))
         }
         "local_md5" => {

@@ -143,13 +143,13 @@ impl Object for Row {
 
     fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         match (method, args) {
-            ("values", []) => Ok(Value::from(self.cells.clone())),
+            ("values", []) => Ok(super::own::tuple(self.cells.clone())),
             ("keys", []) => Ok(Value::from_iter(self.names.iter().map(String::as_str))),
             ("items" | "dict", []) => {
                 let pairs = self.names.iter().zip(&self.cells);
                 Ok(if method == "items" {
                     Value::from_iter(
-                        pairs.map(|(name, cell)| Value::from(vec![Value::from(name.as_str()), cell.clone()])),
+                        pairs.map(|(name, cell)| super::own::tuple(vec![Value::from(name.as_str()), cell.clone()])),
                     )
                 } else {
                     super::own::dict(pairs.map(|(name, cell)| (Value::from(name.as_str()), cell.clone())))
@@ -189,7 +189,7 @@ impl Object for Columns {
 }
 
 #[derive(Debug)]
-struct Column {
+pub(crate) struct Column {
     name: String,
     cells: Vec<Value>,
 }
@@ -213,7 +213,7 @@ impl Object for Column {
 
     fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, _: &[Value]) -> Result<Value, Error> {
         match method {
-            "values" => Ok(Value::from(self.cells.clone())),
+            "values" => Ok(super::own::tuple(self.cells.clone())),
             "values_distinct" => {
                 let mut seen: Vec<Value> = Vec::new();
                 for cell in &self.cells {
@@ -221,7 +221,7 @@ impl Object for Column {
                         seen.push(cell.clone());
                     }
                 }
-                Ok(Value::from(seen))
+                Ok(super::own::tuple(seen))
             }
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }

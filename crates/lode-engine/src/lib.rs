@@ -3,6 +3,7 @@
 //! `Engine` implements `lode_core::Warehouse` over a catalog; nothing of the planner's crate crosses this door.
 
 mod cpu;
+mod dialect;
 mod engine;
 mod expect;
 mod functions;

@@ -13,6 +13,7 @@ use datafusion::sql::parser::Statement;
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
+use lode_core::sql_type::SQL_TYPE_MARK;
 use lode_core::{BatchStream, Input, Prepared, Problem, SqlSession};
 
 use crate::engine::Inner;
@@ -57,7 +58,7 @@ impl Inner {
         let inner = Arc::clone(self);
         let (sql_text, session_copy) = (sql.to_owned(), session.clone());
         let planned = self.cpu.run(async move {
-            let pins = resolved.pin(&inner.sessions, &session_copy).await?;
+            let pins = resolved.pin(inner.catalog.store(), &inner.sessions, &session_copy).await?;
             let state = inner.sessions.state(&session_copy, &pins);
             // An INSERT is planned as its rows: cast to the table's columns, in their order.
             let logical = state.statement_to_plan(statement).await.map(|plan| match plan {
@@ -146,10 +147,10 @@ impl Inner {
 
 /// The result's columns by their own names, all nullable: a result promises no more than its rows.
 fn plain_schema(schema: &Schema) -> SchemaRef {
-    let fields = schema
-        .fields()
-        .iter()
-        .map(|field| Field::new(field.name(), field.data_type().clone(), true).with_metadata(field.metadata().clone()));
+    let fields = schema.fields().iter().map(|field| {
+        let mark = field.metadata().get(SQL_TYPE_MARK).map(|mark| (SQL_TYPE_MARK.to_owned(), mark.clone()));
+        Field::new(field.name(), field.data_type().clone(), true).with_metadata(mark.into_iter().collect())
+    });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 

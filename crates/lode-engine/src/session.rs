@@ -47,6 +47,7 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) fn new(options: &EngineOptions, objects: Arc<dyn ObjectStore>) -> Result<Self, DataFusionError> {
+        std::fs::create_dir_all(&options.temp_dir)?;
         let memory_bytes = options.memory_bytes.unwrap_or_else(|| machine_memory_bytes() / 2);
         let pool = TrackConsumersPool::new(FairSpillPool::new(memory_bytes), std::num::NonZeroUsize::MIN);
         let disk =
@@ -56,7 +57,7 @@ impl Sessions {
         runtime.register_object_store(lake_url().as_ref(), objects);
         let builder =
             SessionStateBuilder::new().with_config(config(options)).with_runtime_env(runtime).with_default_features();
-        Ok(Self { base: functions::register(builder)?.build() })
+        Ok(Self { base: functions::build(builder)? })
     }
 
     /// A state for one statement: where names are found and what `now()` answers.

@@ -54,6 +54,11 @@ pub enum Evolution {
 }
 
 impl TableDefinition {
+    /// The schema of the table's data files: the columns in the same order, by the names and types they have there.
+    pub fn stored_schema(&self) -> SchemaRef {
+        crate::delta::schema::stored_schema(&self.schema)
+    }
+
     /// A new table: canonical types, fresh field ids from 1, a random id.
     /// Errors: `Unsupported` for a type outside the type table, `Schema` for duplicate or empty names or unknown
     /// partition columns.

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::Utc;
 use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
 
+use lode_core::sql_type::SQL_TYPE_MARK;
 use lode_core::{
     ErrorKind, Expectation, OnViolation, Place, Problem, RowPass, RowVerdict, RuleCount, SqlSession, Violation,
+    sql_type,
 };
 use lode_lake::TableDefinition;
 
+use crate::parse;
 use crate::problem::{self, Source};
 use crate::session::Sessions;
 use crate::tables::Pins;
@@ -54,18 +57,21 @@ impl Pass {
         Ok(Self { rules: rules? })
     }
 
-    /// CHECK constraints of a table as rules that fail. NOT NULL is checked by the writer.
+    /// CHECK constraints and lengths of a table as rules that fail. NOT NULL is checked by the writer.
     pub(crate) fn constraints(sessions: &Sessions, definition: &TableDefinition) -> Result<Self, Problem> {
-        let rules: Vec<Expectation> = definition
-            .constraints
-            .iter()
-            .map(|constraint| Expectation {
-                name: constraint.name.clone(),
-                expect: constraint.expression.clone(),
-                on_violation: OnViolation::Fail,
-                null_is: false,
-            })
-            .collect();
+        let rule = |name: String, expect: String| Expectation {
+            name,
+            expect,
+            on_violation: OnViolation::Fail,
+            null_is: false,
+        };
+        let checks = definition.constraints.iter().map(|check| rule(check.name.clone(), check.expression.clone()));
+        let lengths = definition.schema.fields().iter().filter_map(|field| {
+            let (sql_type, length) = (sql_type::name_of(field), declared_length(field)?);
+            let column = field.name().replace('"', "\"\"");
+            Some(rule(format!("{} {sql_type}", field.name()), format!("char_length(\"{column}\") <= {length}")))
+        });
+        let rules: Vec<Expectation> = checks.chain(lengths).collect();
         Self::compile(sessions, Arc::clone(&definition.schema), &rules)
     }
 
@@ -154,6 +160,14 @@ impl Rule {
     }
 }
 
+/// `n` of a `varchar(n)` or `char(n)` column.
+fn declared_length(field: &Field) -> Option<u64> {
+    let mark = field.metadata().get(SQL_TYPE_MARK)?;
+    let (base, rest) = mark.split_once('(')?;
+    let is_text = matches!(base.trim(), "varchar" | "character varying" | "char" | "character" | "bpchar");
+    rest.split_once(')').filter(|_| is_text)?.0.trim().parse().ok()
+}
+
 /// A value as SQL would write it, clipped.
 fn shown(batch: &RecordBatch, column: usize, row: usize) -> Result<String, Problem> {
     let array =
@@ -179,7 +193,8 @@ fn compile_rule(sessions: &Sessions, schema: &SchemaRef, expectation: &Expectati
     // The clock stands still in a compiled rule only for the planner's folding; rules are compiled anew for each run.
     let state = sessions.state(&SqlSession::new(Utc::now()).origin(origin.clone()), &Pins::default());
     let columns = DFSchema::try_from(Arc::clone(schema)).map_err(explain)?;
-    let expr = state.create_logical_expr(&expectation.expect, &columns).map_err(|error| {
+    let parsed = parse::expression(&expectation.expect, &origin)?;
+    let expr = state.create_logical_expr_from_sql_expr(parsed, &columns).map_err(|error| {
         let problem = explain(error);
         if expectation.expect.to_lowercase().contains("select") {
             return Problem::new(ErrorKind::Unsupported, "an expectation cannot hold a subquery")

@@ -6,7 +6,8 @@ use super::*;
 use crate::session::EngineOptions;
 
 fn sessions() -> Sessions {
-    Sessions::new(&EngineOptions::new(std::path::Path::new("/nonexistent")), Arc::new(InMemory::new())).unwrap()
+    let folder = tempfile::tempdir().unwrap();
+    Sessions::new(&EngineOptions::new(folder.path()), Arc::new(InMemory::new())).unwrap()
 }
 
 fn rows() -> RecordBatch {

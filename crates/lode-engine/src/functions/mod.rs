@@ -1,9 +1,67 @@
 //! Functions and operators that PostgreSQL has and the planner lacks, or answers otherwise. One file a family.
 
+mod aggregates;
+mod arithmetic;
+mod casts;
+mod datetime;
+mod intervals;
+mod kernel;
+mod math;
+mod patterns;
+mod series;
+mod types;
+mod zones;
+
+use std::sync::Arc;
+
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::planner::ExprPlanner;
 
-/// Adds all families to a state.
-pub(crate) fn register(builder: SessionStateBuilder) -> Result<SessionStateBuilder> {
-    Ok(builder)
+/// Builds a state with all families.
+pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
+    let mut state = builder.build();
+    let known = |name: &str| state.udf(name);
+    let (date_trunc, date_part, round) = (known("date_trunc")?, known("date_part")?, known("round")?);
+    let ours = datetime::functions(date_trunc, date_part)
+        .into_iter()
+        .chain(math::functions(round))
+        .chain(arithmetic::functions())
+        .chain(casts::functions())
+        .chain(zones::functions())
+        .chain(intervals::functions());
+    for function in ours {
+        // With its aliases, or a rebuilt state would register the old one under its own name again.
+        state.deregister_udf(function.name())?;
+        state.register_udf(Arc::new(function))?;
+    }
+    // PostgreSQL's other names of aggregates.
+    for (name, alias) in [("var", "variance"), ("bool_and", "every")] {
+        let aggregate = state.udaf(name)?.as_ref().clone().with_aliases([alias]);
+        state.register_udaf(Arc::new(aggregate))?;
+    }
+    if let Some(inner) = state.table_functions().get("generate_series").cloned() {
+        state.register_udtf("generate_series", Arc::new(series::GenerateSeries::new(inner)));
+    }
+    let extract = datetime::Extract(state.udf("date_part")?);
+    // Planners are asked in order, and the first that answers wins.
+    let mut planners: Vec<Arc<dyn ExprPlanner>> =
+        vec![Arc::new(arithmetic::Operators), Arc::new(intervals::Operators), Arc::new(extract)];
+    planners.extend(FunctionRegistry::expr_planners(&state));
+    let rule = Arc::new(casts::Casts);
+    state.register_function_rewrite(Arc::clone(&rule) as _)?;
+    state.register_function_rewrite(Arc::new(aggregates::Averages))?;
+    let state = SessionStateBuilder::new_from_existing(state)
+        .with_expr_planners(planners)
+        .with_analyzer_rule(rule)
+        .with_analyzer_rule(Arc::new(aggregates::Sums));
+    let state = state.with_type_planner(Arc::new(types::Types));
+    Ok(state.build())
+}
+
+/// A function under its own name and others.
+fn function(inner: impl datafusion::logical_expr::ScalarUDFImpl + 'static) -> ScalarUDF {
+    ScalarUDF::new_from_impl(inner)
 }

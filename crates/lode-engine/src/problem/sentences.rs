@@ -66,7 +66,7 @@ fn plan_by_phrase(text: &str) -> Problem {
         return Problem::new(ErrorKind::Undefined, format!("\"{column}\" is neither grouped nor aggregated"))
             .fix(format!("add it to `group by`, or aggregate it: `max({column})`"));
     }
-    if text.contains("different number of fields") || text.contains("must have the same number of columns") {
+    if text.contains("different number of") || text.contains("must have the same number of columns") {
         return Problem::new(ErrorKind::TypeMismatch, "both sides of `union` need the same number of columns")
             .fix("add the missing columns, e.g. `null as x`");
     }
@@ -97,7 +97,9 @@ fn plan_by_phrase(text: &str) -> Problem {
         return Problem::new(ErrorKind::Unsupported, format!("not supported: {line}"))
             .fix("write the statement in another way; `docs/reference/sql.md` lists what works");
     }
-    Problem::new(ErrorKind::Syntax, "the statement cannot be planned").cause(line)
+    Problem::new(ErrorKind::Syntax, "the statement cannot be planned")
+        .cause(line)
+        .fix("correct that part; `docs/reference/sql.md` shows the form of each statement")
 }
 
 fn unknown_table(name: &str, source: &Source<'_>) -> Problem {
@@ -135,7 +137,7 @@ pub(super) fn execution(text: &str) -> Problem {
             .cause(types_in_sql(first_line(text)))
             .fix("cast to a wider type first, e.g. `x::numeric(38,0)` or `x::double precision`");
     }
-    Problem::new(ErrorKind::Data, types_in_sql(first_line(text)))
+    Problem::new(ErrorKind::Data, types_in_sql(first_line(text))).fix("correct the rows or the expression")
 }
 
 /// A value that does not become the wanted type.

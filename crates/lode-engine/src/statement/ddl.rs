@@ -250,7 +250,7 @@ fn constraint_of(
 ) -> Constraint {
     let name = given.unwrap_or_else(|| match column {
         Some(column) => format!("{}_{column}_check", table.name),
-        None => format!("{}_check{}", table.name, before + 1),
+        None => format!("{}_check{before}", table.name),
     });
     Constraint { name, expression: expression.to_string() }
 }

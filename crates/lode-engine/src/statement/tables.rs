@@ -81,7 +81,7 @@ pub(crate) async fn table_function(
             let entry = table_entry(catalog, table, session).await?;
             let version = version(catalog, &entry, at).await?;
             let snapshot = catalog.snapshot(&entry, Some(version)).await?;
-            Ok(Arc::new(LakeTable::new(&entry.location, snapshot).map_err(problem::running)?))
+            Ok(Arc::new(LakeTable::new(catalog.store(), &entry.location, snapshot).map_err(problem::running)?))
         }
         ("table_history", [table]) => history(catalog, &table_entry(catalog, table, session).await?).await,
         ("table_files", [table]) => files(catalog, &table_entry(catalog, table, session).await?).await,

@@ -2,26 +2,35 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, ScalarValue, Statistics};
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::datasource::physical_plan::parquet::{CachedParquetFileReaderFactory, ParquetRowSelection};
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    TableProviderFilterPushDown, Volatility,
+};
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
-use lode_lake::{LiveFile, Snapshot};
+use lode_core::sql_type::SQL_TYPE_MARK;
+use lode_lake::{DeltaTable, LiveFile, Snapshot, Store};
 
 use super::stats::{self, FileColumns};
 use crate::session::lake_url;
@@ -29,26 +38,45 @@ use crate::session::lake_url;
 /// A table at one snapshot.
 #[derive(Debug)]
 pub(crate) struct LakeTable {
+    store: Store,
     location: String,
     snapshot: Arc<Snapshot>,
-    /// In the order of the table's definition.
+    /// As statements see it, in the order of the table's definition.
     schema: SchemaRef,
-    /// Columns read from files, then partition columns, whose values stand in the log.
+    /// Columns read from files, then partition columns, whose values stand in the log; by the names they have there.
     layout: TableSchema,
     /// For each column of `schema` its place in `layout`.
     places: Vec<usize>,
 }
 
 impl LakeTable {
-    pub(crate) fn new(location: &str, snapshot: Arc<Snapshot>) -> Result<Self> {
-        let schema = Arc::clone(snapshot.schema());
-        let is_partition = |field: &FieldRef| snapshot.definition.partition_by.contains(field.name());
-        let (partitions, stored): (Vec<FieldRef>, Vec<FieldRef>) =
-            schema.fields().iter().cloned().partition(is_partition);
-        let layout = TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(partitions).build();
+    pub(crate) fn new(store: &Store, location: &str, snapshot: Arc<Snapshot>) -> Result<Self> {
+        let definition = &snapshot.definition;
+        // The names and types of the files, with the marks of the columns: plans compare schemas to the letter.
+        let stored = definition.stored_schema();
+        let marked = |(stored, field): (&FieldRef, &FieldRef)| {
+            Arc::new(stored.as_ref().clone().with_metadata(shown(field).metadata().clone()))
+        };
+        let all: Vec<FieldRef> = stored.fields().iter().zip(definition.schema.fields()).map(marked).collect();
+        let is_partition: Vec<bool> =
+            definition.schema.fields().iter().map(|field| definition.partition_by.contains(field.name())).collect();
+        let pick = |wanted: bool| {
+            let chosen = all.iter().zip(&is_partition).filter(|(_, is)| **is == wanted);
+            chosen.map(|(field, _)| Arc::clone(field)).collect::<Vec<FieldRef>>()
+        };
+        let layout =
+            TableSchema::builder(Arc::new(Schema::new(pick(false)))).with_table_partition_cols(pick(true)).build();
         let places: Result<Vec<usize>> =
-            schema.fields().iter().map(|field| Ok(layout.table_schema().index_of(field.name())?)).collect();
-        Ok(Self { location: location.to_owned(), schema, layout, places: places?, snapshot })
+            all.iter().map(|field| Ok(layout.table_schema().index_of(field.name())?)).collect();
+        let schema = Arc::new(Schema::new(definition.schema.fields().iter().map(|f| shown(f)).collect::<Vec<_>>()));
+        Ok(Self {
+            store: store.clone(),
+            location: location.to_owned(),
+            schema,
+            layout,
+            places: places?,
+            snapshot: Arc::clone(&snapshot),
+        })
     }
 
     /// Files that may hold rows for which `filters` hold.
@@ -62,14 +90,14 @@ impl LakeTable {
         let Some(pruning) = builder.build(predicate) else {
             return Ok(files.to_vec());
         };
-        let keep = pruning.prune(&FileColumns { files, schema: &self.schema })?;
+        let keep = pruning.prune(&FileColumns(&self.snapshot))?;
         Ok(files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file.clone()).collect())
     }
 
-    fn partitioned_file(&self, live: &LiveFile) -> Result<PartitionedFile> {
+    async fn partitioned_file(&self, live: &LiveFile) -> Result<PartitionedFile> {
         let path = Path::from(format!("{}/{}", self.location, live.file.path));
         let mut file = PartitionedFile::new(String::new(), live.file.size_bytes);
-        file.object_meta.location = path;
+        file.object_meta.location = path.clone();
         file.object_meta.last_modified =
             chrono::DateTime::from_timestamp_millis(live.file.modified_ms).unwrap_or_default();
         let values: Result<Vec<ScalarValue>> = self
@@ -79,7 +107,7 @@ impl LakeTable {
             .map(|field| {
                 let text = live.file.partition_values.get(field.name()).and_then(Option::as_deref);
                 stats::partition_value(text, field.data_type()).ok_or_else(|| {
-                    datafusion::error::DataFusionError::Execution(format!(
+                    DataFusionError::Execution(format!(
                         "file \"{}\" has a partition value \"{}\" that is no {}",
                         live.file.path,
                         text.unwrap_or_default(),
@@ -89,7 +117,107 @@ impl LakeTable {
             })
             .collect();
         let statistics = stats::of_file(live, self.layout.file_schema().fields());
-        Ok(file.with_partition_values(values?).with_statistics(Arc::new(statistics)))
+        let file = file.with_partition_values(values?).with_statistics(Arc::new(statistics));
+        if !live.has_deletes {
+            return Ok(file);
+        }
+        let rows = match live.file.stats.as_ref() {
+            Some(stats) => stats.num_records,
+            None => self.rows_in_footer(&path).await?,
+        };
+        let table = DeltaTable::new(&self.store, &self.location);
+        let selection =
+            table.live_rows(live, rows).await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(match selection {
+            Some(selection) => file.with_extension(ParquetRowSelection::new(selection)),
+            None => file,
+        })
+    }
+
+    async fn rows_in_footer(&self, path: &Path) -> Result<u64> {
+        let objects = self.store.objects();
+        let meta = objects.head(path).await?;
+        let metadata = DFParquetMetadata::new(&objects, &meta).fetch_metadata().await?;
+        Ok(u64::try_from(metadata.file_metadata().num_rows()).unwrap_or_default())
+    }
+
+    /// Puts the table's names and types on columns as they stand in files; does nothing when they are the same.
+    fn restore(
+        &self,
+        scan: Arc<dyn ExecutionPlan>,
+        columns: &[usize],
+        state: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let stored = scan.schema();
+        let mut is_same = true;
+        let mut exprs = Vec::with_capacity(columns.len());
+        for (at, column) in columns.iter().enumerate() {
+            let (field, found) = (self.schema.field(*column), stored.field(at));
+            let read: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new(found.name(), at));
+            let expr = if found.data_type() == field.data_type() {
+                is_same &= found.name() == field.name();
+                read
+            } else {
+                is_same = false;
+                let function = Arc::new(ScalarUDF::new_from_impl(FromStored::new(field)));
+                let options = Arc::new(state.config_options().clone());
+                Arc::new(ScalarFunctionExpr::try_new(function, vec![read], &stored, options)?)
+            };
+            exprs.push((expr, field.name().clone()));
+        }
+        if is_same { Ok(scan) } else { Ok(Arc::new(ProjectionExec::try_new(exprs, scan)?)) }
+    }
+}
+
+/// A column as statements see it. A uuid stays text, so that it compares with text.
+fn shown(field: &Field) -> Field {
+    let data_type = match field.data_type() {
+        DataType::FixedSizeBinary(16) => DataType::Utf8View,
+        other => other.clone(),
+    };
+    let mark = field.metadata().get(SQL_TYPE_MARK).map(|mark| (SQL_TYPE_MARK.to_owned(), mark.clone()));
+    Field::new(field.name(), data_type, field.is_nullable()).with_metadata(mark.into_iter().collect())
+}
+
+/// Text of a file as the time or interval that it means.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct FromStored {
+    field: FieldRef,
+    signature: Signature,
+}
+
+impl FromStored {
+    fn new(field: &Field) -> Self {
+        Self { field: Arc::new(field.clone()), signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for FromStored {
+    fn name(&self) -> &str {
+        "from_stored"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.field.data_type().clone())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        Ok(Arc::clone(&self.field))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [value] = args.args.as_slice() else {
+            return Err(DataFusionError::Internal("from_stored takes one argument".to_owned()));
+        };
+        let array = value.clone().into_array(args.number_rows)?;
+        let restored = lode_lake::from_stored(&array, &self.field).map_err(|reason| {
+            DataFusionError::Execution(format!("column \"{}\" is damaged: {reason}", self.field.name()))
+        })?;
+        Ok(ColumnarValue::Array(restored))
     }
 }
 
@@ -124,10 +252,8 @@ impl TableProvider for LakeTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let indices: Vec<usize> = match projection {
-            Some(projection) => projection.iter().filter_map(|at| self.places.get(*at).copied()).collect(),
-            None => self.places.clone(),
-        };
+        let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.places.len()).collect());
+        let indices = columns.iter().filter_map(|at| self.places.get(*at).copied()).collect();
         let live = self.live_files(state, filters)?;
         if live.is_empty() {
             let schema = match projection {
@@ -136,9 +262,12 @@ impl TableProvider for LakeTable {
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let files: Result<Vec<PartitionedFile>> = live.iter().map(|live| self.partitioned_file(live)).collect();
+        let mut files = Vec::with_capacity(live.len());
+        for live in &live {
+            files.push(self.partitioned_file(live).await?);
+        }
         let partitions = state.config_options().execution.target_partitions;
-        let groups = FileGroup::new(files?).split_files(partitions);
+        let groups = FileGroup::new(files).split_files(partitions);
         let options = TableParquetOptions {
             global: state.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
@@ -154,6 +283,6 @@ impl TableProvider for LakeTable {
             .with_limit(limit.filter(|_| filters.is_empty()))
             .with_projection_indices(Some(indices))?
             .build();
-        Ok(DataSourceExec::from_data_source(config))
+        self.restore(DataSourceExec::from_data_source(config), &columns, state)
     }
 }

@@ -115,3 +115,6 @@ impl SchemaProvider for Namespace {
         self.pins.contains(&TableName::new(&self.schema, name))
     }
 }
+
+#[cfg(test)]
+mod tests;

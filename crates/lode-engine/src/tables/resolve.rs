@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 
 use lode_catalog::{Catalog, RelationEntry, TableEntry, ViewEntry};
 use lode_core::{ErrorKind, Place, Problem, SqlSession, TableName};
-use lode_lake::Snapshot;
+use lode_lake::{Snapshot, Store};
 
 use super::{LakeTable, Pins, view_schema};
 use crate::session::{DATABASE, Sessions};
@@ -130,11 +130,11 @@ pub(crate) fn name_of(reference: &TableReference, default_schema: &str) -> Optio
 
 impl Resolved {
     /// Makes providers of everything; views are planned here, inner ones first.
-    pub(crate) async fn pin(self, sessions: &Sessions, session: &SqlSession) -> Result<Pins, Problem> {
+    pub(crate) async fn pin(self, store: &Store, sessions: &Sessions, session: &SqlSession) -> Result<Pins, Problem> {
         let pins = Pins::default();
         for (name, (entry, snapshot)) in &self.tables {
             pins.note_input(name.clone(), snapshot.version);
-            let table = LakeTable::new(&entry.location, Arc::clone(snapshot)).map_err(problem::running)?;
+            let table = LakeTable::new(store, &entry.location, Arc::clone(snapshot)).map_err(problem::running)?;
             pins.insert(name.clone(), Arc::new(table));
         }
         for (key, provider) in &self.calls {

@@ -3,63 +3,59 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
-use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt64Array};
+use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, ScalarValue, Statistics};
 use serde_json::Value;
 
-use lode_lake::{FileStats, LiveFile};
+use lode_lake::{FileStats, LiveFile, Snapshot};
 
-/// Statistics of `files` for the columns of `schema`, one container a file.
-pub(crate) struct FileColumns<'a> {
-    pub(crate) files: &'a [LiveFile],
-    pub(crate) schema: &'a SchemaRef,
-}
+/// Statistics of a snapshot for pruning, one container a file.
+pub(crate) struct FileColumns<'a>(pub(crate) &'a Snapshot);
 
 impl FileColumns<'_> {
-    fn bounds(&self, column: &Column, side: Side) -> Option<ArrayRef> {
-        let field = self.schema.field_with_name(column.name()).ok()?;
-        let null = ScalarValue::try_from(field.data_type()).ok()?;
-        let bounds = self.files.iter().map(|live| {
-            let partition = live.file.partition_values.get(column.name());
-            let bound = match partition {
-                Some(value) => partition_value(value.as_deref(), field.data_type()),
-                None => live.file.stats.as_ref().and_then(|stats| bound(stats, field.name(), field.data_type(), side)),
-            };
-            bound.unwrap_or_else(|| null.clone())
-        });
-        ScalarValue::iter_to_array(bounds).ok()
+    fn is_partition(&self, column: &Column) -> bool {
+        self.0.definition.partition_by.iter().any(|name| name == column.name())
     }
 }
 
 impl PruningStatistics for FileColumns<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bounds(column, Side::Min)
+        if self.is_partition(column) {
+            return self.0.partition_values(column.name());
+        }
+        self.0.column_stats(column.name()).map(|stats| stats.min)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.bounds(column, Side::Max)
+        if self.is_partition(column) {
+            return self.0.partition_values(column.name());
+        }
+        self.0.column_stats(column.name()).map(|stats| stats.max)
     }
 
     fn num_containers(&self) -> usize {
-        self.files.len()
+        self.0.files.len()
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        let counts = self.files.iter().map(|live| match live.file.partition_values.get(column.name()) {
-            Some(value) => {
-                let rows = live.file.stats.as_ref().map(|stats| stats.num_records);
-                if value.is_some() { Some(0) } else { rows }
-            }
-            None => live.file.stats.as_ref().and_then(|stats| null_count(stats, column.name())),
-        });
-        Some(Arc::new(counts.collect::<UInt64Array>()))
+        if self.is_partition(column) {
+            let values = self.0.partition_values(column.name())?;
+            let rows = self.0.column_stats(column.name())?.row_count;
+            let nulls = (0..values.len()).map(|at| match (values.is_null(at), rows.is_valid(at)) {
+                (false, _) => Some(0),
+                (true, true) => Some(rows.value(at)),
+                (true, false) => None,
+            });
+            return Some(Arc::new(nulls.collect::<UInt64Array>()));
+        }
+        Some(Arc::new(self.0.column_stats(column.name())?.null_count))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        let counts = self.files.iter().map(|live| live.file.stats.as_ref().map(|stats| stats.num_records));
+        let counts = self.0.files.iter().map(|live| live.file.stats.as_ref().map(|stats| stats.num_records));
         Some(Arc::new(counts.collect::<UInt64Array>()))
     }
 

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, Schema, SchemaRef, TimeUnit};
 
+use lode_core::sql_type::SQL_TYPE_MARK;
 use lode_core::{ErrorKind, Problem, sql_type};
 
 use crate::problem;
@@ -13,7 +14,8 @@ use crate::problem;
 /// A result's schema in types that a table can have: what the planner computes with, narrowed to the type table.
 pub(crate) fn storable(schema: &Schema) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| {
-        Field::new(field.name(), storable_type(field.data_type()), true).with_metadata(field.metadata().clone())
+        let mark = field.metadata().get(SQL_TYPE_MARK).map(|mark| (SQL_TYPE_MARK.to_owned(), mark.clone()));
+        Field::new(field.name(), storable_type(field.data_type()), true).with_metadata(mark.into_iter().collect())
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
@@ -67,13 +69,16 @@ pub(crate) fn is_assignable(from: &DataType, to: &DataType) -> bool {
         matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null)
     };
     let is_time = |data_type: &DataType| matches!(data_type, DataType::Date32 | DataType::Timestamp(..));
+    let has_fraction = from.is_floating() || matches!(from, DataType::Decimal128(_, scale) if *scale > 0);
+    let is_uuid = matches!(to, DataType::FixedSizeBinary(16));
     from == to
         || matches!(from, DataType::Null)
-        || (is_number(from) && is_number(to))
-        || (is_text(from) && is_text(to))
+        // A fraction would be cut without a word.
+        || (is_number(from) && is_number(to) && !(has_fraction && to.is_integer()))
+        || (is_text(from) && (is_text(to) || is_uuid))
         || (is_time(from) && is_time(to))
         || (from.is_nested() && to.is_nested())
-        || is_text(to)
+        || (is_text(to) && (from.is_integer() || matches!(from, DataType::Boolean | DataType::Date32)))
 }
 
 /// The columns of `schema` by name, cast where needed; missing ones are NULL, others are left out.
@@ -96,6 +101,12 @@ pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
 }
 
 fn cast(column: &ArrayRef, field: &Field) -> Result<ArrayRef, Problem> {
+    if matches!(field.data_type(), DataType::FixedSizeBinary(16)) {
+        return lode_lake::from_stored(column, field).map_err(|reason| {
+            Problem::new(ErrorKind::Data, format!("column \"{}\": {reason}", field.name()))
+                .fix("clean the text first, or make the column text")
+        });
+    }
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(column, field.data_type(), &strict).map_err(|error| {
         let from = sql_type::name(column.data_type());

@@ -197,8 +197,8 @@ fn refused(table: &TableName, what: &str, first: &Violation, failed: &[Violation
         ErrorKind::Contract,
         format!("rows for \"{table}\" break {what} \"{}\"; nothing was written", first.rule),
     );
-    let problem = failed.iter().fold(problem, |problem, violation| problem.cause(format!("\n  {}", violation.reason)));
-    problem.fix("correct the rows, or set `on_violation: quarantine` to keep them apart")
+    let reasons: Vec<&str> = failed.iter().map(|violation| violation.reason.as_str()).collect();
+    problem.cause(reasons.join("; ")).fix("correct the rows, or set `on_violation: quarantine` to keep them apart")
 }
 
 /// The rows of the violations, one JSON object each.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, Rows as KeyRows, SortField};
 use datafusion::catalog::TableProvider;
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use futures::{TryStreamExt, future};
 
 use lode_core::{ErrorKind, Problem, SqlSession, nearest};
-use lode_lake::{DataFile, LiveFile};
+use lode_lake::{DataFile, LiveFile, Store};
 
 use super::Rows;
 use super::conform::conform;
@@ -164,7 +164,11 @@ impl Inner {
         }
         let mut work = Vec::new();
         for chunk in split(&old.files, self.options.partitions) {
-            let table = Old { location: target.location.clone(), snapshot: Arc::clone(old) };
+            let table = Old {
+                store: self.catalog.store().clone(),
+                location: target.location.clone(),
+                snapshot: Arc::clone(old),
+            };
             let (shared, keys, must_rewrite) = (Arc::clone(shared), keys.clone(), target.rewrite);
             let state = self.sessions.state(&SqlSession::new(self.catalog.now()), &Pins::default());
             work.push(self.cpu.spawn(async move {
@@ -173,12 +177,13 @@ impl Inner {
                 for file in chunk {
                     if !must_rewrite {
                         let Some(keys) = &keys else { continue };
-                        if !table.holds_a_key(&state, &file, keys).await? {
+                        if !table.holds_a_key(&state, &file, keys, &shared.definition.schema).await? {
                             continue;
                         }
                     }
                     let mut rows = table.rows(&state, &file, None).await?;
                     while let Some(batch) = rows.try_next().await.map_err(problem::running)? {
+                        let batch = conform(&batch, &shared.definition.schema)?;
                         let batch = match &keys {
                             None => batch,
                             Some(keys) => {
@@ -187,7 +192,6 @@ impl Inner {
                             }
                         };
                         if batch.num_rows() > 0 {
-                            let batch = conform(&batch, &shared.definition.schema)?;
                             writer.get_or_insert_with(|| shared.writer()).write(&batch)?;
                         }
                     }
@@ -222,6 +226,7 @@ fn split(files: &[LiveFile], lanes: usize) -> Vec<Vec<LiveFile>> {
 
 /// The table before the merge, read file by file.
 struct Old {
+    store: Store,
     location: String,
     snapshot: Arc<lode_lake::Snapshot>,
 }
@@ -235,7 +240,7 @@ impl Old {
     ) -> Result<SendableRecordBatchStream, Problem> {
         let mut snapshot = self.snapshot.as_ref().clone();
         snapshot.files = Arc::new(vec![file.clone()]);
-        let table = LakeTable::new(&self.location, Arc::new(snapshot)).map_err(problem::running)?;
+        let table = LakeTable::new(&self.store, &self.location, Arc::new(snapshot)).map_err(problem::running)?;
         let plan = table.scan(state, projection, &[], None).await.map_err(problem::running)?;
         execute_stream(plan, state.task_ctx()).map_err(problem::running)
     }
@@ -246,11 +251,15 @@ impl Old {
         state: &datafusion::execution::session_state::SessionState,
         file: &LiveFile,
         keys: &Keys,
+        schema: &SchemaRef,
     ) -> Result<bool, Problem> {
         let places: Vec<usize> =
             keys.columns.iter().filter_map(|name| self.snapshot.schema().index_of(name).ok()).collect();
+        let key_fields = keys.columns.iter().filter_map(|name| schema.field_with_name(name).ok().cloned());
+        let key_schema: SchemaRef = Arc::new(Schema::new(key_fields.collect::<Vec<Field>>()));
         let mut rows = self.rows(state, file, Some(&places)).await?;
         while let Some(batch) = rows.try_next().await.map_err(problem::running)? {
+            let batch = conform(&batch, &key_schema)?;
             if keys.untouched(&batch)?.false_count() > 0 {
                 return Ok(true);
             }

@@ -1,0 +1,339 @@
+//! Casts as PostgreSQL makes them. Text of values: `2024-01-01 00:00:00`, `1e+20`, `1 day 02:00:00`.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arrow::array::types::{IntervalMonthDayNano, IntervalMonthDayNanoType};
+use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::compute::kernels::cast_utils::string_to_datetime;
+use arrow::datatypes::{DataType, Float32Type, Float64Type, IntervalUnit, TimeUnit, TimestampMicrosecondType};
+use chrono::{DateTime, Datelike, Timelike, Utc};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::config::ConfigOptions;
+use datafusion::error::Result;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, Like, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, lit,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::utils::NamePreserver;
+
+use lode_core::sql_type;
+
+use super::kernel::{argument, by_row, data, over_arrays, strings, unsupported};
+
+/// The functions that take the place of casts.
+pub(super) fn functions() -> [ScalarUDF; 2] {
+    let signature = || Signature::any(1, Volatility::Immutable);
+    [super::function(ToText { signature: signature() }), super::function(ReadTime { signature: signature() })]
+}
+
+/// Types whose text the planner's own cast writes otherwise.
+fn differs(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(..) | DataType::Float32 | DataType::Float64 | DataType::Interval(_))
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// Rewrites casts, those that coercion added included.
+#[derive(Debug)]
+pub(super) struct Casts;
+
+fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::Cast(ref cast) => {
+            let wanted = cast.field.data_type();
+            let Ok(from) = cast.expr.get_type(schema) else { return Ok(Transformed::no(expr)) };
+            let inner = || cast.expr.as_ref().clone();
+            let [to_text, read_time] = functions();
+            if is_text(wanted) && differs(&from) {
+                let text = Arc::new(to_text).call(vec![inner()]);
+                let is_done = wanted == &DataType::Utf8View;
+                return Ok(Transformed::yes(if is_done { text } else { text.cast_to(wanted, schema)? }));
+            }
+            if is_text(&from) && matches!(wanted, DataType::Timestamp(..)) {
+                let time = Arc::new(read_time).call(vec![inner()]);
+                let wanted = wanted.clone();
+                return Ok(Transformed::yes(if wanted == sql_type::timestamp() {
+                    time
+                } else {
+                    // Read as UTC, so that the zone only names it.
+                    time.cast_to(&wanted, schema)?
+                }));
+            }
+            // PostgreSQL rounds to an integer, where the kernel cuts.
+            let has_fraction = from.is_floating() || matches!(from, DataType::Decimal128(_, scale) if scale > 0);
+            if wanted.is_integer() && has_fraction && !is_rounded(&cast.expr) {
+                let rounded = super::math::rounded(inner());
+                return Ok(Transformed::yes(rounded.cast_to(wanted, schema)?));
+            }
+            Ok(Transformed::no(expr))
+        }
+        Expr::SimilarTo(like) => similar_to(like).map(Transformed::yes),
+        expr => Ok(Transformed::no(expr)),
+    }
+}
+
+fn is_rounded(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if matches!(call.func.name(), "round" | "round_to_whole" | "floor" | "ceil" | "trunc"))
+}
+
+/// `x similar to p` as the regular expression that it stands for. Source: PostgreSQL 15, 9.7.2.
+fn similar_to(like: Like) -> Result<Expr> {
+    let Like { negated, expr, pattern, escape_char, .. } = like;
+    let text = match pattern.as_ref() {
+        Expr::Literal(value, _) => value.try_as_str().flatten().map(str::to_owned),
+        _ => None,
+    };
+    let Some(text) = text else {
+        return Err(unsupported("`similar to` needs a pattern in quotes", "use `~` with a regular expression"));
+    };
+    let escape = escape_char.unwrap_or('\\');
+    let mut regex = String::from("^(?:");
+    let mut chars = text.chars();
+    while let Some(next) = chars.next() {
+        match next {
+            next if next == escape => {
+                let literal = chars.next().map(String::from).unwrap_or_default();
+                regex.push_str(&regex::escape(&literal));
+            }
+            '%' => regex.push_str(".*"),
+            '_' => regex.push('.'),
+            '.' | '^' | '$' | '\\' => regex.push_str(&regex::escape(&next.to_string())),
+            other => regex.push(other),
+        }
+    }
+    regex.push_str(")$");
+    let op = if negated { Operator::RegexNotMatch } else { Operator::RegexMatch };
+    Ok(Expr::BinaryExpr(BinaryExpr::new(expr, op, Box::new(lit(regex)))))
+}
+
+impl FunctionRewrite for Casts {
+    fn name(&self) -> &str {
+        "postgres_casts"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        rewrite(expr, schema)
+    }
+}
+
+impl AnalyzerRule for Casts {
+    fn name(&self) -> &str {
+        "postgres_casts"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewritten = plan.transform_up_with_subqueries(|plan| {
+            let mut schema = merge_schema(&plan.inputs());
+            if let LogicalPlan::TableScan(scan) = &plan {
+                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+            }
+            let names = NamePreserver::new(&plan);
+            let changed = plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let changed = expr.transform_up(|part| rewrite(part, &schema))?;
+                Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
+            })?;
+            if changed.transformed { changed.map_data(LogicalPlan::recompute_schema) } else { Ok(changed) }
+        })?;
+        Ok(rewritten.data)
+    }
+}
+
+/// Text as a timestamp: what the kernel reads, and times without seconds.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ReadTime {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for ReadTime {
+    fn name(&self) -> &str {
+        "read_time"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(sql_type::timestamp())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        over_arrays(&args, |arrays| {
+            let texts = strings(argument(arrays, 0)?)?;
+            let times: TimestampMicrosecondArray = by_row(&[&texts], texts.len(), |at| read_time(texts.value(at)))?;
+            Ok(Arc::new(times))
+        })
+    }
+}
+
+fn read_time(text: &str) -> Result<i64> {
+    let trimmed = text.trim();
+    let read = |text: &str| string_to_datetime(&Utc, text).ok().map(|time| time.timestamp_micros());
+    // `10:00` and `10:00+02` lack the seconds that the reader wants.
+    let with_seconds = || {
+        let (day, time) = trimmed.split_once([' ', 'T'])?;
+        let zone = time.find(['+', '-', 'Z', 'z', ' ']).unwrap_or(time.len());
+        let (clock, zone) = time.split_at(zone);
+        (clock.matches(':').count() == 1).then(|| format!("{day} {clock}:00{zone}"))
+    };
+    read(trimmed).or_else(|| read(&with_seconds()?)).ok_or_else(|| {
+        let shown: String = text.chars().take(80).collect();
+        data(
+            format!("\"{shown}\" is no timestamp"),
+            "write it as 2026-01-03 10:00:00, or read it by a pattern: to_timestamp(x, 'DD.MM.YYYY HH24:MI')",
+        )
+    })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ToText {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for ToText {
+    fn name(&self) -> &str {
+        "to_text"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8View)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        over_arrays(&args, |arrays| text_of(argument(arrays, 0)?))
+    }
+}
+
+fn text_of(array: &ArrayRef) -> Result<ArrayRef> {
+    let rows = array.len();
+    let texts: StringViewArray = match array.data_type() {
+        DataType::Timestamp(_, zone) => {
+            let has_zone = zone.is_some();
+            let micros = cast(array, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?;
+            let micros = micros.as_primitive::<TimestampMicrosecondType>();
+            by_row(&[micros], rows, |at| timestamp(micros.value(at), has_zone))?
+        }
+        DataType::Float64 => {
+            let values = array.as_primitive::<Float64Type>();
+            by_row(&[values], rows, |at| Ok(float(&format!("{:e}", values.value(at)), values.value(at).into(), 15)))?
+        }
+        DataType::Float32 => {
+            let values = array.as_primitive::<Float32Type>();
+            by_row(&[values], rows, |at| {
+                let value = values.value(at);
+                Ok(float(&format!("{value:e}"), value.into(), 6))
+            })?
+        }
+        DataType::Interval(_) => {
+            let values = cast(array, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+            let values = values.as_primitive::<IntervalMonthDayNanoType>();
+            by_row(&[values], rows, |at| Ok(interval(values.value(at))))?
+        }
+        _ => return Ok(cast(array, &DataType::Utf8View)?),
+    };
+    Ok(Arc::new(texts))
+}
+
+/// `2024-01-01 10:00:00.5`, with `+00` for a time with zone.
+fn timestamp(micros: i64, has_zone: bool) -> Result<String> {
+    let time = DateTime::from_timestamp_micros(micros)
+        .ok_or_else(|| data("a timestamp is out of range", "filter it out first"))?
+        .naive_utc();
+    let mut text = format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
+        time.year(),
+        time.month(),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second()
+    );
+    let fraction = time.nanosecond() / 1_000;
+    if fraction != 0 {
+        let digits = format!("{fraction:06}");
+        let _ = write!(text, ".{}", digits.trim_end_matches('0'));
+    }
+    if has_zone {
+        text.push_str("+00");
+    }
+    Ok(text)
+}
+
+/// The shortest text that reads back as the same number, as PostgreSQL 12 and later write it: plain between 1e-4 and
+/// 1e15 (1e6 for `real`), else with an exponent of at least two digits.
+fn float(scientific: &str, value: f64, plain_digits: i32) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..plain_digits).contains(&exponent) {
+        return plain(mantissa, exponent);
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+fn plain(mantissa: &str, exponent: i32) -> String {
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    if exponent < 0 {
+        return format!("{sign}0.{}{digits}", "0".repeat((-exponent - 1) as usize));
+    }
+    let point = exponent as usize + 1;
+    if digits.len() <= point {
+        return format!("{sign}{digits}{}", "0".repeat(point - digits.len()));
+    }
+    let (whole, fraction) = digits.split_at(point);
+    format!("{sign}{whole}.{fraction}")
+}
+
+/// `1 year 2 mons 3 days 04:05:06`. Source: PostgreSQL, `IntervalStyle = postgres`.
+fn interval(value: IntervalMonthDayNano) -> String {
+    let mut parts = Vec::new();
+    let mut was_negative = false;
+    let mut part = |count: i32, unit: &str| {
+        if count != 0 {
+            let plural = if count == 1 { "" } else { "s" };
+            let sign = if was_negative && count > 0 { "+" } else { "" };
+            parts.push(format!("{sign}{count} {unit}{plural}"));
+            was_negative = count < 0;
+        }
+    };
+    part(value.months / 12, "year");
+    part(value.months % 12, "mon");
+    part(value.days, "day");
+    let micros = value.nanoseconds / 1_000;
+    if micros != 0 || parts.is_empty() {
+        let sign = match (micros < 0, was_negative) {
+            (true, _) => "-",
+            (false, true) => "+",
+            _ => "",
+        };
+        let micros = micros.unsigned_abs();
+        let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
+        let mut time = format!("{sign}{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        if fraction != 0 {
+            let digits = format!("{fraction:06}");
+            let _ = write!(time, ".{}", digits.trim_end_matches('0'));
+        }
+        parts.push(time);
+    }
+    parts.join(" ")
+}

@@ -1,0 +1,35 @@
+//! SQL type names as the types of this lake: microseconds, `float` as double, bare `numeric` as (38,9).
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::error::Result;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::sql::sqlparser::ast::{DataType as Sql, ExactNumberInfo, TimezoneInfo};
+
+use lode_core::sql_type;
+
+#[derive(Debug)]
+pub(super) struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, name: &Sql) -> Result<Option<FieldRef>> {
+        Ok(plan(name).map(|data_type| Arc::new(Field::new("", data_type, true))))
+    }
+}
+
+fn plan(name: &Sql) -> Option<DataType> {
+    Some(match name {
+        Sql::Timestamp(_, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => sql_type::timestamptz(),
+        Sql::Timestamp(..) | Sql::TimestampNtz(_) | Sql::Datetime(_) => sql_type::timestamp(),
+        // `float` and `float(25)` to `float(53)` are double precision.
+        Sql::Float(ExactNumberInfo::None) => DataType::Float64,
+        Sql::Float(ExactNumberInfo::Precision(bits)) if *bits > 24 => DataType::Float64,
+        Sql::Numeric(ExactNumberInfo::None) | Sql::Decimal(ExactNumberInfo::None) | Sql::Dec(ExactNumberInfo::None) => {
+            DataType::Decimal128(38, 9)
+        }
+        Sql::CharacterVarying(_) | Sql::Varchar(_) => DataType::Utf8View,
+        Sql::JSON | Sql::JSONB => DataType::Utf8View,
+        _ => return None,
+    })
+}

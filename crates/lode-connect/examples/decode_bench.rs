@@ -1,8 +1,8 @@
 //! Decoding speed of this machine: `cargo run --release -p lode-connect --example decode_bench [MB]`.
-#![expect(clippy::print_stderr, reason = "a bench reports to its terminal")]
 //!
 //! Makes a CSV like TPC-H `lineitem` and an NDJSON of nested car telemetry, decodes each with one worker and with all
 //! cores, throws the rows away, and prints MB/s of text by wall clock and by processor time.
+#![expect(clippy::print_stderr, reason = "a bench reports to its terminal")]
 
 use std::fmt::Write;
 use std::path::Path;
@@ -39,9 +39,9 @@ fn lineitem(bytes: usize) -> String {
     let mut order = 1;
     while text.len() < bytes {
         order += numbers.below(2);
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "{order},{},{},{},{},{}.{:02},0.{:02},0.{:02},{},{},199{}-{:02}-{:02},199{}-{:02}-{:02},199{}-{:02}-{:02},DELIVER IN PERSON,TRUCK,{} {} {}\n",
+            "{order},{},{},{},{},{}.{:02},0.{:02},0.{:02},{},{},199{}-{:02}-{:02},199{}-{:02}-{:02},199{}-{:02}-{:02},DELIVER IN PERSON,TRUCK,{} {} {}",
             numbers.below(2_000_000),
             numbers.below(100_000),
             numbers.below(7) + 1,

@@ -205,8 +205,7 @@ impl Transcoder {
 
     fn push_utf16(&mut self, input: &[u8], is_last: bool, is_big: bool, out: &mut Vec<u8>) {
         let mut bytes = input.iter().copied();
-        loop {
-            let Some(first) = self.odd.take().or_else(|| bytes.next()) else { break };
+        while let Some(first) = self.odd.take().or_else(|| bytes.next()) {
             let Some(second) = bytes.next() else {
                 self.odd = Some(first);
                 break;

@@ -92,6 +92,7 @@ pub(super) fn json_file(plan: &DecodePlan, layout: Layout, is_array: bool, encod
 }
 
 /// Decodes one stream of text. Returns the dialect if it is CSV.
+#[expect(clippy::too_many_arguments, reason = "one call, all of it state of the file")]
 pub(super) fn decode(
     reader: &mut dyn Read,
     shown_as: &str,

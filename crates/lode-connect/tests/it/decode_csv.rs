@@ -85,7 +85,8 @@ fn local_times_in_a_gap_are_rejected() {
     let path =
         files.put("a.csv", "at\n2021-03-28 01:59:59\n2021-03-28 02:30:00\n2021-10-31 02:30:00\n2021-07-01T00:00:00Z\n");
     let columns = declared(&[("at", "timestamptz")]);
-    let plan = infer(&[path.clone()], &Format::Auto, Some(&columns), Some(chrono_tz::Europe::Berlin)).unwrap();
+    let plan =
+        infer(std::slice::from_ref(&path), &Format::Auto, Some(&columns), Some(chrono_tz::Europe::Berlin)).unwrap();
     let got = read(&path, &plan).unwrap();
     assert_eq!(got.plain("at"), ["2021-03-28T00:59:59Z", "2021-10-31T00:30:00Z", "2021-07-01T00:00:00Z"]);
     assert!(got.rejects[0].reason.contains("does not exist in Europe/Berlin"), "{}", got.rejects[0].reason);
@@ -150,7 +151,7 @@ fn many_blocks_over_many_workers_equal_one_worker() {
     assert!(text.len() > 9 << 20);
     let files = Files::new();
     let path = files.put("a.csv", &text);
-    let mut plan = infer(&[path.clone()], &Format::Auto, None, None).unwrap();
+    let mut plan = infer(std::slice::from_ref(&path), &Format::Auto, None, None).unwrap();
     plan.keep_raw = true;
     let one = read_with(&path, &plan, 1).unwrap();
     let three = read_with(&path, &plan, 3).unwrap();
@@ -176,7 +177,7 @@ fn many_blocks_over_many_workers_equal_one_worker() {
 fn a_record_can_be_read_again_alone() {
     let files = Files::new();
     let path = files.put("a.csv", "id;name;price\n1;a;1,5\n2;b\n3;c;2,5\n");
-    let plan = infer(&[path.clone()], &Format::Auto, None, None).unwrap();
+    let plan = infer(std::slice::from_ref(&path), &Format::Auto, None, None).unwrap();
     let got = read(&path, &plan).unwrap();
     let dialect = got.outcome.dialect.as_ref().unwrap();
     let row = decode_record(b"2;\"b;\";9,5", &plan, Some(dialect)).unwrap();
@@ -234,7 +235,7 @@ fn encodings_and_archives() {
     let files = Files::new();
     let packed = zstd::encode_all(text.as_bytes(), 3).unwrap();
     let path = files.put("named.csv", &packed);
-    let plan = infer(&[path.clone()], &Format::Auto, None, None).unwrap();
+    let plan = infer(std::slice::from_ref(&path), &Format::Auto, None, None).unwrap();
     let got = read(&path, &plan).unwrap();
     assert_eq!(got.plain("name"), ["Salé", "café", "plain"]);
     assert_eq!(got.outcome.hash, blake3::hash(&packed));
@@ -269,4 +270,38 @@ fn doubles_are_canonical_and_exact_types_are_exact() {
     assert_eq!(got.plain("n"), ["123456789012345678901234567890.12345678", "1000.00000000"]);
     assert_eq!(got.rejects.len(), 1);
     assert_eq!(sql_type::name_of(got.batch.schema().field(1)), "numeric(38,8)");
+}
+
+#[test]
+fn a_record_without_end_costs_itself_only() {
+    let long = "x".repeat(66 << 20);
+    let got = read_as(
+        format!("id,name\n1,a\n2,{long}\n3,c\n"),
+        Format::Csv(CsvOptions::default()),
+        &[("id", "bigint"), ("name", "text")],
+    );
+    assert_eq!(got.plain("id"), ["1", "3"]);
+    assert_eq!(got.plain("_line"), ["2", "4"]);
+    assert_eq!(got.rejects.len(), 1);
+    assert_eq!(got.rejects[0].reason, "the record is longer than 64 MiB; the first MiB is kept");
+    assert_eq!((got.rejects[0].line, got.rejects[0].offset, got.rejects[0].raw.len()), (3, 12, 1 << 20));
+}
+
+#[test]
+fn entries_of_a_zip_are_files_of_their_own() {
+    let files = Files::new();
+    let path = files.put("a.zip", "");
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    for (name, text) in [("a.csv", "id,n\n1,x\n"), ("sub/b.csv", "n;id\ny;2\nz\n")] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, text.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap();
+    let plan = infer(std::slice::from_ref(&path), &Format::Auto, None, None).unwrap();
+    let got = read(&path, &plan).unwrap();
+    assert_eq!((got.outcome.rows, got.outcome.rejects), (2, 1));
+    assert_eq!(got.outcome.hash, blake3::hash(&std::fs::read(&path).unwrap()));
+    let bytes = std::fs::read(&path).unwrap();
+    let cut = files.put("cut.zip", &bytes[..bytes.len() / 2]);
+    assert!(poison(read(&cut, &plan)).contains("cut or damaged"));
 }

@@ -110,7 +110,7 @@ fn many_blocks_over_many_workers_equal_one_worker() {
     let array = format!("[{}]", lines.trim_end().replace('\n', ",\n"));
     let files = Files::new();
     let (ndjson, json) = (files.put("a.ndjson", &lines), files.put("a.json", &array));
-    let mut plan = infer(&[ndjson.clone()], &Format::Auto, None, None).unwrap();
+    let mut plan = infer(std::slice::from_ref(&ndjson), &Format::Auto, None, None).unwrap();
     plan.keep_raw = true;
     let one = read_with(&ndjson, &plan, 1).unwrap();
     let three = read_with(&ndjson, &plan, 3).unwrap();

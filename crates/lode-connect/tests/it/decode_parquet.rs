@@ -43,7 +43,7 @@ fn foreign_types_go_up_and_nothing_is_lost() {
         ("r", Arc::new(inner)),
     ];
     write(&path, columns, 1);
-    let plan = infer(&[path.clone()], &Format::Auto, None, None).unwrap();
+    let plan = infer(std::slice::from_ref(&path), &Format::Auto, None, None).unwrap();
     let got = read(&path, &plan).unwrap();
     let wanted = [
         "u bigint",
@@ -93,7 +93,7 @@ fn broken_files_are_poison() {
     let files = Files::new();
     let path = files.put("a.parquet", "");
     write(&path, vec![("a", Arc::new(Int64Array::from(vec![1])) as ArrayRef)], 10);
-    let plan = infer(&[path.clone()], &Format::Parquet, None, None).unwrap();
+    let plan = infer(std::slice::from_ref(&path), &Format::Parquet, None, None).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     assert!(poison(read(&files.put("cut.parquet", &bytes[..bytes.len() - 10]), &plan)).contains("cut or damaged"));
     assert!(poison(read(&files.put("text.parquet", "id,name\n1,2\n"), &plan)).contains("cut or damaged"));

@@ -196,7 +196,7 @@ impl<'a> Marks<'a> {
                     let mut hit = bytes.simd_eq(self.needles[0]) | bytes.simd_eq(self.needles[1]);
                     hit = hit | bytes.simd_eq(self.needles[2]) | bytes.simd_eq(self.needles[3]);
                     if self.plain[4] != self.plain[0] {
-                        hit = hit | bytes.simd_eq(self.needles[4]);
+                        hit |= bytes.simd_eq(self.needles[4]);
                     }
                     bits |= u64::from(hit.to_bitmask()) << (16 * at);
                 }
@@ -233,12 +233,6 @@ impl<'a> Splitter<'a> {
 
     pub(in super::super) fn is_done(&self) -> bool {
         self.at >= self.text.len()
-    }
-
-    /// Lines that ended so far.
-    #[cfg(test)]
-    pub(in super::super) fn lines(&self) -> u32 {
-        self.line
     }
 
     /// Appends the next records, `records_max` at most.

@@ -9,19 +9,19 @@ async fn ten_thousand_small_files_land_in_bounded_time() {
     let world = World::new(orders("    columns: {id: bigint, name: text, amount: double precision}\n"));
     for file in 0..10_000_u64 {
         let mut text = String::from("id,name,amount\n");
-        for row in 0..120 {
-            text.push_str(&format!("{},customer {row} of {file},{}.25\n", file * 1_000 + row, row));
+        for row in 0..8 {
+            text.push_str(&format!("{},{row}{:x<480},{row}.25\n", file * 1_000 + row, ""));
         }
         world.put(&format!("{:02}/{file}.csv", file % 100), text);
     }
     let started = Instant::now();
     let report = world.land().await;
     assert!(report.problems.is_empty(), "{:?}", report.problems.first());
-    assert_eq!((report.files_landed, report.rows_landed, report.epochs), (10_000, 1_200_000, 10));
+    assert_eq!((report.files_landed, report.rows_landed, report.epochs), (10_000, 80_000, 10));
     // Unoptimised code on a busy machine; the optimised build needs a few seconds.
     assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
     assert_eq!(world.land().await.files_skipped, 10_000);
-    assert_eq!(world.status().await.counts.rows_landed, 1_200_000);
+    assert_eq!(world.status().await.counts.rows_landed, 80_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -200,3 +200,36 @@ async fn write_files(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use lode_core::TableId;
+
+    use super::*;
+    use crate::RelationEntry;
+
+    /// The rule `greatest`: a publication that read the logs earlier than another must not lower a version.
+    #[tokio::test]
+    async fn a_published_version_never_falls() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = MetaDb::open(&folder.path().join("meta.db")).await.unwrap();
+        db.migrate("x", Fence(0)).await.unwrap();
+        let (name, id) = (TableName::new("s", "t"), TableId::random());
+        let published = async || match db.relation(&name).await.unwrap() {
+            Some(RelationEntry::Table(table)) => table.published.0,
+            other => panic!("{other:?}"),
+        };
+        db.add_table(&name, id, "s/t", SnapshotId(5)).await.unwrap();
+        let mut tx = db.write().await.unwrap();
+        raise(tx.connection(), "s/t", SnapshotId(3)).await.unwrap();
+        tx.commit().await.unwrap();
+        db.add_table(&name, id, "s/t", SnapshotId(4)).await.unwrap();
+        db.raise_published(&[("s/t".into(), SnapshotId(2))]).await.unwrap();
+        assert_eq!(published().await, 5);
+        db.raise_published(&[("s/t".into(), SnapshotId(6))]).await.unwrap();
+        assert_eq!(published().await, 6);
+        // Another table of that name begins anew.
+        db.add_table(&name, TableId::random(), "s/t-2", SnapshotId(0)).await.unwrap();
+        assert_eq!(published().await, 0);
+    }
+}

@@ -82,6 +82,7 @@ impl Run {
             Step::Commit(take) => self.commit(*take).await,
             Step::Crash(arrow, visit, take) => {
                 if let Some(sleeper) = self.stop_at(*arrow, *visit, *take).await {
+                    self.look_in_between(*take).await;
                     sleeper.work.abort();
                 }
                 self.catalog = self.world.open().await;
@@ -89,6 +90,7 @@ impl Run {
             Step::Sleep(arrow, visit, take) => {
                 if let Some(sleeper) = self.stop_at(*arrow, *visit, *take).await {
                     self.sleepers.push(sleeper);
+                    self.look_in_between(*take).await;
                     self.catalog = self.world.open().await;
                 }
             }
@@ -113,6 +115,14 @@ impl Run {
             Step::Contract => {
                 self.contract = if self.contract == Contract::Strict { Contract::Loose } else { Contract::Strict };
             }
+        }
+        self.check().await;
+    }
+
+    /// Readers look while the epoch stands still, sometimes with a foreign row above its part.
+    async fn look_in_between(&mut self, take: i64) {
+        if take == 2 {
+            self.foreign += i64::from(self.world.foreign_row(&self.catalog, self.foreign).await);
         }
         self.check().await;
     }

@@ -27,7 +27,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 fn block(state: &mut [u32; 4], words: &[u32; 16]) {
     let [mut a, mut b, mut c, mut d] = *state;
-    for step in 0..64 {
+    for (step, shift) in SHIFTS.into_iter().enumerate() {
         let (mix, at) = match step / 16 {
             0 => ((b & c) | (!b & d), step),
             1 => ((d & b) | (!d & c), (5 * step + 1) % 16),
@@ -36,7 +36,7 @@ fn block(state: &mut [u32; 4], words: &[u32; 16]) {
         };
         // The table of RFC 1321 is floor(2^32 * abs(sin(i + 1))).
         let constant = (((step + 1) as f64).sin().abs() * 4_294_967_296.0) as u32;
-        let turned = a.wrapping_add(mix).wrapping_add(constant).wrapping_add(words[at]).rotate_left(SHIFTS[step]);
+        let turned = a.wrapping_add(mix).wrapping_add(constant).wrapping_add(words[at]).rotate_left(shift);
         (a, d, c, b) = (d, c, b, b.wrapping_add(turned));
     }
     for (sum, part) in state.iter_mut().zip([a, b, c, d]) {

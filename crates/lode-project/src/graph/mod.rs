@@ -3,7 +3,9 @@
 mod load;
 mod names;
 mod node;
+mod resolve;
 mod select;
+mod settle;
 mod tests_of;
 
 pub(crate) use load::load;

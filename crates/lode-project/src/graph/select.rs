@@ -103,7 +103,7 @@ type Depth = Option<Option<usize>>;
 /// `2+rest`, `+rest`.
 fn leading(word: &str) -> (Depth, &str) {
     match word.split_once('+') {
-        Some((number, rest)) if number.is_empty() => (Some(None), rest),
+        Some(("", rest)) => (Some(None), rest),
         Some((number, rest)) if number.chars().all(|c| c.is_ascii_digit()) => (Some(number.parse().ok()), rest),
         _ => (None, word),
     }
@@ -112,7 +112,7 @@ fn leading(word: &str) -> (Depth, &str) {
 /// `rest+2`, `rest+`.
 fn trailing(word: &str) -> (Depth, &str) {
     match word.rsplit_once('+') {
-        Some((rest, number)) if number.is_empty() => (Some(None), rest),
+        Some((rest, "")) => (Some(None), rest),
         Some((rest, number)) if number.chars().all(|c| c.is_ascii_digit()) => (Some(number.parse().ok()), rest),
         _ => (None, word),
     }

@@ -85,11 +85,13 @@ impl Object for PyDateTime {
     }
 }
 
+type With = fn(NaiveDateTime, u32) -> Option<NaiveDateTime>;
+
 fn replace(time: &PyDateTime, args: &[Value]) -> Result<Value, Error> {
     let (kwargs,): (Kwargs,) = from_args(args)?;
     let mut new = time.clone();
     let number = |key: &str| kwargs.get::<Option<u32>>(key);
-    let fields: [(&str, fn(NaiveDateTime, u32) -> Option<NaiveDateTime>); 5] = [
+    let fields: [(&str, With); 5] = [
         ("day", |time, value| time.with_day(value)),
         ("month", |time, value| time.with_month(value)),
         ("hour", |time, value| time.with_hour(value)),

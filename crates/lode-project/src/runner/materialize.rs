@@ -31,7 +31,8 @@ pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) 
     let key = Key::of(node, &prepared, target, is_incremental);
     // A volatile query may answer differently although nothing changed.
     let may_reuse = shared.reuse && !prepared.is_volatile && !full_refresh;
-    if may_reuse && existing.is_some() && reuse::is_current(shared, node, target, &key).await? {
+    let wanted = if node.materialized == Materialized::View { RelationKind::View } else { RelationKind::Table };
+    if may_reuse && existing == Some(wanted) && reuse::is_current(shared, node, target, &key).await? {
         let mut outcome = NodeOutcome::new(NodeStatus::Success, shared.clock.now(), Duration::ZERO);
         outcome.message = "REUSED".to_owned();
         outcome.is_reused = true;

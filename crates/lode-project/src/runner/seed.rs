@@ -78,8 +78,7 @@ async fn parse(node: &Node, bytes: Vec<u8>) -> Result<RecordBatch, Problem> {
     let delimiter = node.config.text("delimiter").and_then(|text| text.chars().next()).unwrap_or(',');
     let types = node.config.get("column_types").and_then(|types| types.as_object()).cloned().unwrap_or_default();
     let seed = Seed { name: node.name.clone(), path: node.path.clone(), place: node.place.clone() };
-    let batch = task::cpu("seed", move || seed.read(&bytes, delimiter, &types)).await?;
-    Ok(batch?)
+    task::cpu("seed", move || seed.read(&bytes, delimiter, &types)).await?
 }
 
 struct Seed {

@@ -52,6 +52,15 @@ async fn a_table_that_someone_else_wrote_is_built_again() {
 }
 
 #[tokio::test]
+async fn a_view_that_became_a_table_elsewhere_is_made_again() {
+    let (writes, _) = second_run(&[("models/v.sql", "select 1")], |bench| {
+        bench.warehouse.relations.lock().insert("public.v".into(), (lode_core::RelationKind::Table, 9));
+    })
+    .await;
+    assert_eq!(writes, ["view public.v"]);
+}
+
+#[tokio::test]
 async fn changed_sql_config_and_seeds_build_again() {
     let files = [("models/s.yml", SOURCES), ("models/m.sql", TABLE)];
     let (writes, _) = second_run(&files, |bench| {

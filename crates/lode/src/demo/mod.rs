@@ -10,7 +10,7 @@ mod template;
 
 use std::time::Instant;
 
-use lode_core::{ErrorKind, Problem};
+use lode_core::{ErrorKind, Problem, task};
 
 use crate::app::App;
 use crate::args::{BuildArgs, DemoArgs, IngestArgs, Selection};
@@ -31,9 +31,7 @@ pub(crate) async fn run(args: &DemoArgs, app: &App, out: &mut Output) -> Result<
     };
     let made = {
         let (folder, options) = (folder.clone(), options.clone());
-        tokio::task::spawn_blocking(move || folder::prepare(&folder, &options, edits))
-            .await
-            .map_err(|error| Problem::internal("the generator stopped").cause(error))??
+        task::blocking("demo", move || folder::prepare(&folder, &options, edits)).await??
     };
     say_made(&made, &options, args, started, out);
 

@@ -66,9 +66,12 @@ impl Report {
 }
 
 pub(crate) async fn run(args: &DoctorArgs, app: &App, out: &mut Output) -> Result<u8, Problem> {
+    let format = args.format.format;
     let columns = [("check", Type::Text), ("result", Type::Text), ("detail", Type::Text), ("fix", Type::Text)];
-    let mut report =
-        Report { sheet: Sheet::new(&columns), findings: 0, format: args.format.format, problems: Vec::new() };
+    // The fix of a finding stands below the table for people.
+    let shown = if format == Format::Table { columns.len() - 1 } else { columns.len() };
+    let sheet = Sheet::new(columns.get(..shown).unwrap_or(&columns));
+    let mut report = Report { sheet, findings: 0, format, problems: Vec::new() };
     let dir = app.settings.data_dir.display().to_string();
     report.check("data folder", writable(app), |()| format!("{dir} can be written"));
     report.check("lake", app.store().map(drop), |()| app.settings.lake_dir.display().to_string());

@@ -54,7 +54,10 @@ pub(super) fn ending(node: &NodeInfo, outcome: &NodeOutcome) -> String {
         _ => ("created", "creating"),
     };
     let failures = || outcome.failures.map(|failures| format!(" {failures}")).unwrap_or_default();
+    let is_test = matches!(node.resource_type.as_str(), "test" | "unit_test");
     match outcome.status {
+        NodeStatus::Success if is_test => "OK".to_owned(),
+        NodeStatus::Error if is_test => "ERROR".to_owned(),
         NodeStatus::Success => format!("OK {done}"),
         NodeStatus::NoOp => "NO-OP".to_owned(),
         NodeStatus::PartialSuccess => format!("PARTIAL SUCCESS {doing}"),

@@ -54,3 +54,69 @@ fn progress_in_a_pipe_is_plain_lines() {
     assert!(!ended.err.contains('\x1b'), "{}", ended.err);
     assert_eq!(ended.out, "");
 }
+
+#[test]
+fn a_torture_in_short_form_finds_everything_whole() {
+    let folder = Folder::empty();
+    let ended = folder.lode(&["prove", "torture", "--short", "--rounds", "1", "--seed", "5", "--time", "10s"]);
+    assert!(ended.out.contains("clean run is whole"), "{}{}", ended.out, ended.err);
+    assert!(ended.out.contains("whole after"), "{}{}", ended.out, ended.err);
+    assert_eq!(ended.code, Some(0));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_fails_the_landing_and_no_other_file() {
+    let folder = Folder::template();
+    folder.write("landing/orders/cut.csv", [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3]);
+    let ended = folder.lode(&["ingest"]);
+    assert_eq!(ended.code, Some(1), "{}{}", ended.out, ended.err);
+    assert!(ended.err.contains("cut.csv") && ended.err.contains("fix:"), "{}", ended.err);
+    let rows = folder.lode(&["sql", "-c", "select count(*) as n from bronze.orders", "--format", "csv"]).done();
+    assert_eq!(rows, "n\n4\n");
+}
+
+#[test]
+fn a_lost_metadata_db_comes_back_from_the_lake() {
+    let folder = Folder::template();
+    folder.lode(&["ingest"]).done();
+    folder.lode(&["build"]).done();
+    for name in ["meta.db", "meta.db-wal", "meta.db-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(".lode").join(name));
+    }
+    folder.lode(&["doctor", "--rebuild"]).done();
+    folder.lode(&["status"]).done();
+    let rows =
+        folder.lode(&["sql", "-c", "select sum(orders) as n from gold.revenue_by_day", "--format", "csv"]).done();
+    assert_eq!(rows, "n\n4\n");
+    // Nothing lands twice.
+    folder.lode(&["ingest"]).done();
+    let rows = folder.lode(&["sql", "-c", "select count(*) as n from bronze.orders", "--format", "csv"]).done();
+    assert_eq!(rows, "n\n4\n");
+}
+
+#[test]
+fn lode_up_lands_a_file_that_arrives() {
+    let folder = Folder::template();
+    let mut up = folder.up();
+    let count = || folder.lode(&["sql", "-q", "-c", "select count(*) as n from bronze.orders", "--format", "csv"]).out;
+    super::support::wait_until(|| count() == "n\n4\n", || format!("{}{}", count(), up.log()));
+    folder.write("landing/orders/more.csv", "order_id,customer,ordered_at,amount\n6,Ada,2026-01-07T08:00:00Z,1.00\n");
+    super::support::wait_until(|| count() == "n\n5\n", || format!("{}{}", count(), up.log()));
+    folder.lode(&["build"]).done();
+    assert_eq!(up.stop("INT"), Some(0), "{}", up.log());
+}
+
+#[test]
+fn replayed_rows_are_in_the_table_once() {
+    let folder = Folder::template();
+    folder.lode(&["ingest"]).done();
+    let config = std::fs::read_to_string(folder.path().join("lode.yml")).unwrap();
+    folder.write("lode.yml", config.replace("amount > 0", "amount > -100"));
+    for _ in 0..2 {
+        folder.lode(&["quarantine", "replay", "bronze.orders"]).done();
+        let rows = folder.lode(&["sql", "-c", "select count(*) as n from bronze.orders", "--format", "csv"]).done();
+        assert_eq!(rows, "n\n5\n");
+        folder.lode(&["status"]).done();
+    }
+    assert_eq!(folder.lode(&["quarantine", "list"]).done(), "no row is in quarantine\n");
+}

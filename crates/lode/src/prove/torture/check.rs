@@ -70,21 +70,8 @@ impl Checker {
                     *found.entry(row).or_default() += 1;
                 }
             }
-            let given: BTreeSet<(String, i64)> =
-                world.given(source).map(|(file, line)| (file.to_owned(), line)).collect();
-            for ((file, line), times) in &found {
-                if *times > 1 {
-                    return Err(Broken(format!("{}: {file} line {line} is there {times} times", source.name())).into());
-                }
-                if !given.contains(&(file.clone(), *line)) {
-                    return Err(Broken(format!("{}: {file} line {line} was never given", source.name())).into());
-                }
-            }
-            if is_all {
-                if let Some((file, line)) = given.iter().find(|row| !found.contains_key(*row)) {
-                    return Err(Broken(format!("{}: {file} line {line} is lost", source.name())).into());
-                }
-            }
+            let given = world.given(source).map(|(file, line)| (file.to_owned(), line)).collect();
+            account(source.name(), &given, &found, is_all)?;
             self.facts += found.len() as u64;
         }
         Ok(())
@@ -113,6 +100,27 @@ impl Checker {
     }
 }
 
+/// Holds what was found, with its number of times, against what was given.
+fn account(
+    source: &str,
+    given: &BTreeSet<(String, i64)>,
+    found: &BTreeMap<(String, i64), u32>,
+    is_all: bool,
+) -> Result<(), Broken> {
+    for (row @ (file, line), times) in found {
+        if *times > 1 {
+            return Err(Broken(format!("{source}: {file} line {line} is there {times} times")));
+        }
+        if !given.contains(row) {
+            return Err(Broken(format!("{source}: {file} line {line} was never given")));
+        }
+    }
+    match given.iter().find(|row| is_all && !found.contains_key(*row)) {
+        Some((file, line)) => Err(Broken(format!("{source}: {file} line {line} is lost"))),
+        None => Ok(()),
+    }
+}
+
 /// (file, line) of each row.
 fn origins(children: &mut Children, table: &str) -> Result<Vec<(String, i64)>, End> {
     let lines = select(children, &format!("select _line, _file from {table}"))?;
@@ -134,4 +142,27 @@ fn difference(table: &[String], query: &[String]) -> String {
     let at = table.iter().zip(query).position(|(a, b)| a != b).unwrap_or_else(|| table.len().min(query.len()));
     let line = |lines: &[String]| lines.get(at).cloned().unwrap_or_else(|| "nothing".to_owned());
     format!("{} in the table, {} by the query", line(table), line(query))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(lines: &[i64]) -> BTreeSet<(String, i64)> {
+        lines.iter().map(|line| ("a.csv".to_owned(), *line)).collect()
+    }
+
+    fn said(given: &[i64], found: &[(i64, u32)], is_all: bool) -> String {
+        let found = found.iter().map(|(line, times)| (("a.csv".to_owned(), *line), *times)).collect();
+        account("orders", &rows(given), &found, is_all).err().map(|Broken(what)| what).unwrap_or_default()
+    }
+
+    #[test]
+    fn lost_doubled_and_foreign_rows_are_found() {
+        assert_eq!(said(&[2, 3], &[(2, 1), (3, 1)], true), "");
+        assert_eq!(said(&[2, 3], &[(2, 1)], false), "");
+        assert_eq!(said(&[2, 3], &[(2, 1)], true), "orders: a.csv line 3 is lost");
+        assert_eq!(said(&[2, 3], &[(2, 2), (3, 1)], false), "orders: a.csv line 2 is there 2 times");
+        assert_eq!(said(&[2], &[(2, 1), (9, 1)], false), "orders: a.csv line 9 was never given");
+    }
 }

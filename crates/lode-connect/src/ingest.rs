@@ -68,7 +68,7 @@ pub async fn land_once(
         let started = Instant::now();
         let progress = Arc::new(Progress::default());
         *progress.tell.lock() = Some(teller(observer, &node));
-        let mut run = source(context, ingest);
+        let mut run = source(context, ingest, CancellationToken::new());
         let report = run.pass(Pass::Once { retry_poison: options.retry_poison }, &progress).await;
         *progress.tell.lock() = None;
         let finished_at = context.catalog.now();
@@ -87,7 +87,7 @@ pub async fn watch(context: &IngestContext, shutdown: CancellationToken) {
         .ingests
         .iter()
         .map(|ingest| {
-            let run = source(context, ingest);
+            let run = source(context, ingest, shutdown.clone());
             let watcher = Watcher {
                 catalog: Arc::clone(&context.catalog),
                 ingest: Arc::new(ingest.clone()),
@@ -104,12 +104,13 @@ pub async fn watch(context: &IngestContext, shutdown: CancellationToken) {
     }
 }
 
-fn source(context: &IngestContext, ingest: &Ingest) -> FileSourceRun {
+fn source(context: &IngestContext, ingest: &Ingest, stop: CancellationToken) -> FileSourceRun {
     FileSourceRun::new(
         Arc::clone(&context.catalog),
         context.warehouse.clone(),
         Arc::new(ingest.clone()),
         context.project_dir.clone(),
+        stop,
     )
 }
 
@@ -197,7 +198,7 @@ impl Watcher {
     async fn watch(mut self, mut run: FileSourceRun, shutdown: CancellationToken) {
         let progress = Arc::new(Progress::default());
         while !shutdown.is_cancelled() {
-            // To its end, even if the shutdown comes meanwhile: an epoch is finished or forgotten as a whole.
+            // Not dropped by a shutdown: the pass ends after the epoch that is under way.
             let wait = match run.pass(Pass::Watch, &progress).await {
                 Ok(report) => {
                     self.backoff.reset();

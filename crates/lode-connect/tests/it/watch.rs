@@ -57,3 +57,22 @@ async fn a_source_that_fails_says_so_and_goes_on_when_it_can() {
     shutdown.cancel();
     watching.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_waits_for_one_epoch_and_not_for_the_backlog() {
+    let world = World::new(orders("    poll_interval: 50ms\n    columns: {id: bigint}\n"));
+    for file in 0..1_500 {
+        world.put(&format!("{file:04}.csv"), format!("id\n{file}\n"));
+    }
+    let context = world.open().await;
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    crate::world::at_arrow(&context, "epoch.seal.before", 1, move || {
+        stop.cancel();
+        Ok(())
+    });
+    watch(&context, shutdown).await;
+    assert_eq!(rows(&context, &world, "bronze.orders", &["id"]).await.len(), 1_000);
+    drop(context);
+    assert_eq!(world.land().await.rows_landed, 500);
+}

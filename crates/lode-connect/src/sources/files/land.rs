@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use lode_catalog::{Catalog, CatalogError, Counts, Draft, FileRow, FileState, Pipeline, PipelineKind, SealContent};
@@ -87,6 +88,8 @@ pub(crate) struct FileSourceRun {
     settling: Settling,
     /// Files without a ledger row that a pass of this process refused, as they were then.
     refused: HashMap<String, Found>,
+    /// A pass ends after the epoch that is under way.
+    stop: CancellationToken,
 }
 
 /// What one pass has to do.
@@ -102,6 +105,7 @@ impl FileSourceRun {
         warehouse: Option<Arc<dyn Warehouse>>,
         ingest: Arc<Ingest>,
         project_dir: PathBuf,
+        stop: CancellationToken,
     ) -> Self {
         Self {
             catalog,
@@ -112,6 +116,7 @@ impl FileSourceRun {
             ledger: None,
             settling: Settling::default(),
             refused: HashMap::new(),
+            stop,
         }
     }
 
@@ -131,7 +136,7 @@ impl FileSourceRun {
         let mut todo = self.todo(&files, pass, &done).await?;
         (report.files_skipped, report.files_poison) = (todo.skipped, todo.poison);
         let mut seals_lost = 0;
-        while !todo.jobs.is_empty() {
+        while !todo.jobs.is_empty() && !self.stop.is_cancelled() {
             let draft = self.begin().await?;
             if self.ledger.as_ref().is_none_or(|(epoch, _)| epoch.next() != draft.epoch()) {
                 // Somebody else moved the pipeline: its ledger decides anew.

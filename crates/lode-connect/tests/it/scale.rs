@@ -18,6 +18,9 @@ async fn ten_thousand_small_files_land_in_bounded_time() {
     let report = world.land().await;
     assert!(report.problems.is_empty(), "{:?}", report.problems.first());
     assert_eq!((report.files_landed, report.rows_landed, report.epochs), (10_000, 80_000, 10));
+    // Files of one worker share its data files.
+    let data_files = crate::world::data_files(&world.open().await, "bronze.orders").await;
+    assert!(data_files <= 10 * lode_core::task::cpu_count(), "{data_files} data files");
     // Unoptimised code on a busy machine; the optimised build needs a few seconds.
     assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
     assert_eq!(world.land().await.files_skipped, 10_000);

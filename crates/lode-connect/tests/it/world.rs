@@ -111,6 +111,13 @@ pub(crate) async fn land(context: &IngestContext) -> Result<LandReport, Problem>
     land_once(context, &[], LandOptions::default(), &silent()).await?.remove(0)
 }
 
+pub(crate) async fn data_files(context: &IngestContext, table: &str) -> usize {
+    let Some(RelationEntry::Table(entry)) = context.catalog.relation(&table.parse().unwrap()).await.unwrap() else {
+        return 0;
+    };
+    context.catalog.snapshot(&entry, None).await.unwrap().files.len()
+}
+
 pub(crate) async fn batches(context: &IngestContext, world: &World, table: &str) -> Vec<RecordBatch> {
     let name: TableName = table.parse().unwrap();
     let Some(RelationEntry::Table(entry)) = context.catalog.relation(&name).await.unwrap() else { return Vec::new() };

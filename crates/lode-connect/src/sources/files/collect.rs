@@ -243,7 +243,8 @@ impl<'a> FileRows<'a> {
         let rejected = (self.rejected.len() - rejected_before) as u64;
         self.rejected_bytes += bytes * rejected / (self.counts.rows_in - rows_before).max(1);
         if batch.num_rows() > 0 {
-            self.keep(HeldKind::Landed, batch)?;
+            // By its text: a small batch lends from a block of fixed size that it shares with nobody.
+            self.keep(HeldKind::Landed, batch, bytes as usize)?;
         }
         if self.rejected_bytes >= REJECTED_BYTES {
             self.keep_rejected()?;
@@ -258,15 +259,16 @@ impl<'a> FileRows<'a> {
             return Ok(());
         }
         let batch = self.rejected.take();
-        self.keep(HeldKind::Rejected, batch)
+        let bytes = batch.get_array_memory_size();
+        self.keep(HeldKind::Rejected, batch, bytes)
     }
 
-    fn keep(&mut self, kind: HeldKind, batch: RecordBatch) -> Result<(), Problem> {
+    fn keep(&mut self, kind: HeldKind, batch: RecordBatch, bytes: usize) -> Result<(), Problem> {
         let held = Held { kind, batch };
         if let Some(own) = &mut self.own {
             return own.write(&held);
         }
-        self.held_bytes += held.batch.get_array_memory_size();
+        self.held_bytes += bytes;
         self.held.push(held);
         if self.held_bytes <= HELD_BYTES {
             return Ok(());

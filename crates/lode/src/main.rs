@@ -98,6 +98,7 @@ fn run(cli: &Cli, out: &Output) -> Result<u8, Problem> {
     for (name, visits) in lode_core::fail::visited() {
         out.must_say(format!("fail point {name} {visits}"));
     }
+    IS_ENDING.store(true, Ordering::SeqCst);
     // A sealed epoch that still runs is rolled forward by the next command; do not keep the user waiting for long.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result
@@ -126,10 +127,17 @@ async fn hear_signals(interrupt: CancellationToken) {
 /// `lode up` runs commands for others.
 pub(crate) static IS_SERVING: AtomicBool = AtomicBool::new(false);
 
+/// The command is done; what still runs in the background is cut off, as by a kill, which is safe at any point.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
 /// A panic is a bug of ours: it says so shortly and ends with 70, with the terminal as it was.
 fn hook_panics() {
     std::panic::set_hook(Box::new(|info| {
         use std::io::Write;
+        // Work in the background is cut off when the command is done, and some libraries take that for a fault of theirs.
+        if IS_ENDING.load(Ordering::SeqCst) && std::thread::current().name() != Some("main") {
+            return;
+        }
         progress::restore_terminal();
         let message = info.payload().downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = message.or_else(|| info.payload().downcast_ref::<String>().cloned()).unwrap_or_default();

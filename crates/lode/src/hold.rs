@@ -25,14 +25,11 @@ pub(crate) fn forward_or_lock(cli: &Cli, app: &App, out: &Output) -> Result<Held
     let mut pause = Duration::from_millis(5);
     let mut told = None;
     loop {
-        if can_forward {
-            if let Some(stream) = client::connect(&socket) {
-                let argv: Vec<String> =
-                    std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-                match client::forward(stream, &argv, &app.around, app.piped_in.clone(), out)? {
-                    Forwarded::Done(code) => return Ok(Held::Forwarded(code)),
-                    Forwarded::NotStarted => {}
-                }
+        if can_forward && let Some(stream) = client::connect(&socket) {
+            let argv: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+            match client::forward(stream, &argv, &app.around, app.piped_in.clone(), out)? {
+                Forwarded::Done(code) => return Ok(Held::Forwarded(code)),
+                Forwarded::NotStarted => {}
             }
         }
         prepare_data_dir(&app.settings)?;

@@ -142,10 +142,11 @@ impl Output {
     /// Columns and lines, as they are now.
     pub(crate) fn size(&self) -> (u16, u16) {
         let is_terminal = self.shared.terminal.out_is_terminal || self.shared.terminal.err_is_terminal;
-        if self.shared.is_local && is_terminal {
-            if let Ok((width, height)) = crossterm::terminal::size() {
-                self.resize(width, height);
-            }
+        if self.shared.is_local
+            && is_terminal
+            && let Ok((width, height)) = crossterm::terminal::size()
+        {
+            self.resize(width, height);
         }
         (self.shared.width.load(Ordering::Relaxed), self.shared.height.load(Ordering::Relaxed))
     }

@@ -12,7 +12,8 @@ pub(crate) async fn run(args: &SqlArgs, app: &App, out: &mut Output) -> Result<u
     let (statement, origin) = statement(args, app)?;
     let session = app.session().await?.origin(origin);
     let mut script = app.house().await?.engine.script(&statement, &session)?;
-    while let Some(result) = script.next().await {
+    // Planning is a large state; boxed, it does not weigh on every command.
+    while let Some(result) = Box::pin(script.next()).await {
         match result? {
             StatementResult::Rows { schema, rows } => {
                 render::print(&schema, rows, args.format.format, out).await?;

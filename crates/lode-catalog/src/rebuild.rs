@@ -81,9 +81,12 @@ pub(crate) async fn build(store: &Store, data_dir: &Path) -> Result<(), CatalogE
     let replayed = replay_seals(store, &db, replays).await?;
     add_unknown_tables(store, &db, &replayed).await?;
     set_versions(store, &db, &replayed, &published).await?;
+    db.fold().await?;
     db.close().await;
     keep_old(&target).await?;
     rename(&fresh, &target).await?;
+    // Its log, which is empty now, keeps the old name.
+    remove_db(&fresh).await?;
     owner::write_owner(store, &Owner { db: id, data_dir: owner::absolute(data_dir) }).await
 }
 

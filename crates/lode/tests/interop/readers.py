@@ -3,11 +3,15 @@
 import datetime
 import decimal
 import math
+import pathlib
 
 import duckdb
+import duckdb_extension_delta
 import polars
 import pyarrow
 from deltalake import DeltaTable, QueryBuilder
+
+EXTENSION = pathlib.Path(duckdb_extension_delta.__file__).parent
 
 
 def read(engine, path):
@@ -17,7 +21,8 @@ def read(engine, path):
         return pyarrow.table(table)
     if engine == "duckdb":
         connection = duckdb.connect()
-        connection.execute("LOAD delta")
+        # The extension comes in a wheel of its own: nothing is downloaded at run time.
+        connection.execute(f"LOAD '{next(EXTENSION.rglob('delta.duckdb_extension'))}'")
         connection.execute("SET TimeZone = 'UTC'")
         return connection.execute(f"select * from delta_scan('{path}')").to_arrow_table()
     return polars.read_delta(path).to_arrow()
@@ -26,10 +31,10 @@ def read(engine, path):
 def plain(value):
     """A value in the form in which `lode sql --format json` prints it."""
     if isinstance(value, datetime.datetime):
-        if value.tzinfo is None:
-            return value.strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".")
-        value = value.astimezone(datetime.timezone.utc)
-        return value.strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".") + "+00"
+        zone = "" if value.tzinfo is None else "+00:00"
+        value = value if value.tzinfo is None else value.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+        text = value.isoformat()
+        return (text.rstrip("0") if "." in text else text) + zone
     if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, bytes):

@@ -79,7 +79,7 @@ async fn a_file_that_cannot_be_read_is_named_and_the_others_land() {
     let world = World::new(orders(""));
     world.put("a.csv", "id\n1\n");
     world.put("secret.csv", "id\n2\n");
-    std::fs::set_permissions(world.path("secret.csv"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(world.path("secret.csv"), std::fs::Permissions::from_mode(0o0)).unwrap();
     // Root reads everything: a link that leads nowhere is refused by the system all the same.
     std::os::unix::fs::symlink("nowhere", world.path("gone.csv")).unwrap();
     let may_read_all = std::fs::read(world.path("secret.csv")).is_ok();

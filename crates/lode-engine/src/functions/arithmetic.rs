@@ -187,7 +187,7 @@ impl ScalarUDFImpl for Arithmetic {
                 Operation::Multiply => checked(left, right, &wanted, |l, r| numeric::mul(l, r)),
                 Operation::FloatDivide => float_divide(left, right, &wanted),
                 Operation::NumericDivide => numeric_divide(left, right, &wanted),
-                Operation::IntervalMultiply => interval_times(left, right, |factor| Ok(factor)),
+                Operation::IntervalMultiply => interval_times(left, right, Ok),
                 Operation::IntervalDivide => interval_times(left, right, |divisor| {
                     if divisor == 0.0 { Err(ArrowError::DivideByZero.into()) } else { Ok(1.0 / divisor) }
                 }),

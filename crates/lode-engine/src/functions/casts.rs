@@ -228,7 +228,7 @@ fn text_of(array: &ArrayRef) -> Result<ArrayRef> {
         }
         DataType::Float64 => {
             let values = array.as_primitive::<Float64Type>();
-            by_row(&[values], rows, |at| Ok(float(&format!("{:e}", values.value(at)), values.value(at).into(), 15)))?
+            by_row(&[values], rows, |at| Ok(float(&format!("{:e}", values.value(at)), values.value(at), 15)))?
         }
         DataType::Float32 => {
             let values = array.as_primitive::<Float32Type>();

@@ -193,7 +193,7 @@ impl ScalarUDFImpl for ToChar {
 }
 
 fn cached<'a>(last: &'a mut Option<(String, Pattern)>, template: &str) -> &'a Pattern {
-    if !last.as_ref().is_some_and(|(text, _)| text == template) {
+    if last.as_ref().is_none_or(|(text, _)| text != template) {
         *last = None;
     }
     let (_, pattern) = last.get_or_insert_with(|| (template.to_owned(), Pattern::parse(template)));

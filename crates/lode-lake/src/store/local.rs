@@ -143,7 +143,7 @@ impl Disk {
         let parent = folder.parent().unwrap_or(&self.root);
         self.make_folder(parent)?;
         match fs::create_dir(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => sync_folder(parent),
         }
     }

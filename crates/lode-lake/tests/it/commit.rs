@@ -29,7 +29,7 @@ async fn an_overwrite_takes_what_came_in_between() {
         append(&store, &definition, 0, &[3], "other").await;
         let files = write(&store, &definition, &[rows(&[9])]);
         commit(&store, &change(0, Operation::Overwrite, files), "a", 1).await;
-        assert_eq!(ids(&store, &*table.snapshot(None).await.unwrap()).await, [9]);
+        assert_eq!(ids(&store, &table.snapshot(None).await.unwrap()).await, [9]);
     }
 }
 
@@ -68,7 +68,7 @@ async fn a_rewrite_is_refused_when_rows_came_in_between() {
         assert!(error.remedy().unwrap().contains("lode pipeline resume"));
         rewrite.base = SnapshotId(1);
         commit(&store, &rewrite, "a", 1).await;
-        assert_eq!(ids(&store, &*table.snapshot(None).await.unwrap()).await, [2, 3]);
+        assert_eq!(ids(&store, &table.snapshot(None).await.unwrap()).await, [2, 3]);
         // The inputs are gone now.
         let error = try_commit(&store, &rewrite, "a", 2).await.unwrap_err();
         assert!(matches!(error, LakeError::Refused { .. }));
@@ -86,7 +86,7 @@ async fn a_transaction_is_applied_once() {
         for version in [5, 4] {
             assert_eq!(commit(&store, &change, "a", version).await, Applied::AlreadyThere(SnapshotId(1)));
         }
-        assert_eq!(ids(&store, &*table.snapshot(None).await.unwrap()).await, [1, 2]);
+        assert_eq!(ids(&store, &table.snapshot(None).await.unwrap()).await, [1, 2]);
         assert_eq!(commit(&store, &change, "a", 6).await, Applied::Committed(SnapshotId(2)));
     }
 }

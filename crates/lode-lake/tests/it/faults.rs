@@ -61,7 +61,7 @@ async fn a_full_disk_is_called_so_and_leaves_the_table_as_it_was() {
         assert_eq!(table.snapshot(None).await.unwrap().files.len(), 1);
         plan.free_space();
         append(&full, &definition, 0, &[2], "a").await;
-        assert_eq!(ids(&store, &*table.snapshot(None).await.unwrap()).await, [1, 2]);
+        assert_eq!(ids(&store, &table.snapshot(None).await.unwrap()).await, [1, 2]);
     }
 }
 

@@ -90,12 +90,12 @@ async fn a_table_made_anew_in_the_same_folder_is_seen() {
     let (_folder, stores) = stores();
     for store in stores {
         let (table, _) = table_of(&store, &[1]).await;
-        assert_eq!(ids(&store, &*table.snapshot(None).await.unwrap()).await, [1]);
+        assert_eq!(ids(&store, &table.snapshot(None).await.unwrap()).await, [1]);
         for meta in store.list(&LOCATION.into(), None).await.unwrap() {
             store.delete(&meta.location).await.unwrap();
         }
         assert!(matches!(table.snapshot(None).await, Err(LakeError::NotFound { .. })));
         table_of(&store, &[2]).await;
-        assert_eq!(ids(&store, &*table.snapshot(None).await.unwrap()).await, [2]);
+        assert_eq!(ids(&store, &table.snapshot(None).await.unwrap()).await, [2]);
     }
 }

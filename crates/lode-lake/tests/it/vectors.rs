@@ -38,8 +38,8 @@ async fn dead_rows_are_not_read_and_stay_dead_when_the_file_goes() {
         let files = write(&store, &definition, &[rows(&[100])]);
         commit(&store, &change(1, Operation::Overwrite, files), "a", 1).await;
         assert_eq!(log_line(&store, 2, "remove").await.unwrap()["deletionVector"], vector());
-        assert_eq!(ids(&store, &*table.snapshot(None).await.unwrap()).await, [100]);
-        assert_eq!(ids(&store, &*table.snapshot(Some(SnapshotId(1))).await.unwrap()).await, live);
+        assert_eq!(ids(&store, &table.snapshot(None).await.unwrap()).await, [100]);
+        assert_eq!(ids(&store, &table.snapshot(Some(SnapshotId(1))).await.unwrap()).await, live);
     }
 }
 

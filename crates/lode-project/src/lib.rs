@@ -3,8 +3,6 @@
 //! [`Project::load`] reads and parses a dbt-shaped folder, [`Project::plan`] selects from its graph, and [`Runner`] runs a
 //! plan through a `lode_core::Warehouse`. SQL is never understood here: it is rendered, then prepared by the warehouse.
 
-#![expect(clippy::result_large_err, reason = "an error of a project file ends the command: its size costs nothing")]
-
 mod config;
 mod error;
 mod files;

@@ -276,7 +276,8 @@ impl Attempt {
 impl From<CatalogError> for Attempt {
     fn from(error: CatalogError) -> Self {
         match error {
-            CatalogError::SealLost { .. } => Self::SealLost(error),
+            // Nothing was sealed in either case: the statement runs again on what is there now.
+            CatalogError::SealLost { .. } | CatalogError::Conflict { .. } => Self::SealLost(error),
             other => Self::Failed(other.into()),
         }
     }

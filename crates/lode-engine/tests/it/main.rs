@@ -1,5 +1,7 @@
 //! Feature tests of the engine, over a catalog and a lake of their own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must stop")]
+
 mod errors;
 mod expressions;
 mod fixture;

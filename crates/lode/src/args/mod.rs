@@ -220,6 +220,14 @@ pub(crate) enum TableCommand {
         #[command(flatten)]
         format: FormatArg,
     },
+    /// Name a Delta table that another tool wrote into the lake folder
+    Register {
+        /// schema.table
+        table: String,
+        /// Folder in the lake [default: schema/table]
+        #[arg(long)]
+        location: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]

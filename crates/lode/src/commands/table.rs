@@ -1,4 +1,4 @@
-//! `lode table`: history, files and schema of one table.
+//! `lode table`: history, files and schema of one table, and naming one that came from outside.
 
 use lode_catalog::{Catalog, RelationEntry, TableEntry};
 use lode_core::{ErrorKind, Problem, TableName, nearest, sql_type};
@@ -16,8 +16,17 @@ pub(crate) async fn run(command: &TableCommand, app: &App, out: &mut Output) -> 
         }
         TableCommand::Files { table, format } => files(table, app).await?.print(format.format, out)?,
         TableCommand::Schema { table, format } => schema(table, app).await?.print(format.format, out)?,
+        TableCommand::Register { table, location } => register(table, location.as_deref(), app, out).await?,
     }
     Ok(0)
+}
+
+async fn register(name: &str, location: Option<&str>, app: &App, out: &mut Output) -> Result<(), Problem> {
+    let name = name_of(name, app)?;
+    let location = location.map_or_else(|| format!("{}/{}", name.schema, name.name), str::to_owned);
+    let table = app.catalog().await?.register(&name, &location).await?;
+    out.say(format_args!("registered {name} at snapshot {}", table.published));
+    Ok(())
 }
 
 async fn history(name: &str, limit: usize, app: &App) -> Result<Sheet, Problem> {

@@ -52,13 +52,15 @@ pub(crate) struct EpochWork {
     pub(crate) has_failed: AtomicBool,
 }
 
+/// Is told rows and bytes so far.
+pub(crate) type Tell = Box<dyn FnMut(u64, u64) + Send>;
+
 /// How far a source is, for observers; grows only.
 #[derive(Default)]
 pub(crate) struct Progress {
     pub(crate) rows: AtomicU64,
     pub(crate) bytes: AtomicU64,
-    /// Told rows and bytes so far.
-    pub(crate) tell: Mutex<Option<Box<dyn FnMut(u64, u64) + Send>>>,
+    pub(crate) tell: Mutex<Option<Tell>>,
 }
 
 impl Progress {

@@ -6,6 +6,13 @@ LODE_BUILD_DIR=${LODE_BUILD_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/lode-build}
 # Outside the clone, so that a new clone reuses it.
 export CARGO_TARGET_DIR=$LODE_BUILD_DIR
 
+# Cargo tells our crates of two clones apart by time stamps alone: what another clone made of them is made again.
+if [ "$(cat "$CARGO_TARGET_DIR/.clone" 2>/dev/null)" != "$LODE_ROOT" ]; then
+  mkdir -p "$CARGO_TARGET_DIR"
+  rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/lode* "$CARGO_TARGET_DIR"/*/.fingerprint/xtask*
+  printf '%s' "$LODE_ROOT" >"$CARGO_TARGET_DIR/.clone"
+fi
+
 say() { printf '%s\n' "$*" >&2; }
 
 # install PACKAGE WHY: with apt, as root or through sudo.

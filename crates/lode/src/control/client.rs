@@ -111,7 +111,7 @@ async fn run(stream: UnixStream, request: &Request, out: &Output) -> Result<Forw
                 Ok(None) if !has_answered => return Ok(Forwarded::NotStarted),
                 Ok(None) => {
                     return Err(Problem::new(ErrorKind::Unavailable, "`lode up` ended before the command was done")
-                        .fix("run the command again"));
+                        .fix("see whether it took effect (`lode status`, `lode table history`), then run it again"));
                 }
                 Err(error) => return Err(lost(error)),
             },

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use lode_core::{ErrorKind, Place, Problem};
@@ -25,11 +25,20 @@ pub(crate) struct Server {
     addresses: PathBuf,
     shutdown: CancellationToken,
     accept: Option<std::thread::JoinHandle<()>>,
-    clients: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
+    clients: Arc<Mutex<Vec<Client>>>,
 }
 
 /// Commands at a time; more wait in the socket's queue.
 const CLIENTS_MAX: usize = 64;
+
+/// How long the end of `lode up` waits for the commands of its clients before it cuts their streams.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One command that runs for a client.
+struct Client {
+    thread: std::thread::JoinHandle<()>,
+    stream: UnixStream,
+}
 
 /// Binds the socket (readable by this user alone) and serves it. The caller holds the data lock, so a socket file that
 /// is there belongs to a dead process.
@@ -97,7 +106,7 @@ fn bind(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn accept_loop(listener: &UnixListener, shared: &Arc<Shared>, clients: &Mutex<Vec<std::thread::JoinHandle<()>>>) {
+fn accept_loop(listener: &UnixListener, shared: &Arc<Shared>, clients: &Mutex<Vec<Client>>) {
     for stream in listener.incoming() {
         if shared.shutdown.is_cancelled() {
             return;
@@ -108,7 +117,7 @@ fn accept_loop(listener: &UnixListener, shared: &Arc<Shared>, clients: &Mutex<Ve
             continue;
         };
         let mut clients = clients.lock();
-        clients.retain(|client| !client.is_finished());
+        clients.retain(|client| !client.thread.is_finished());
         if clients.len() >= CLIENTS_MAX {
             let mut stream = stream;
             let _ = send_frame(
@@ -121,8 +130,9 @@ fn accept_loop(listener: &UnixListener, shared: &Arc<Shared>, clients: &Mutex<Ve
         }
         let shared = Arc::clone(shared);
         // A thread a client: its output may block on a slow reader without holding a worker of the runtime.
-        if let Ok(client) = thread("client", move || serve(stream, &shared)) {
-            clients.push(client);
+        let Ok(ours) = stream.try_clone() else { continue };
+        if let Ok(thread) = thread("client", move || serve(stream, &shared)) {
+            clients.push(Client { thread, stream: ours });
         }
     }
 }
@@ -143,8 +153,15 @@ impl Server {
         if woken.is_ok() {
             let _ = accept.join();
         }
-        for client in std::mem::take(&mut *self.clients.lock()) {
-            let _ = client.join();
+        let clients = std::mem::take(&mut *self.clients.lock());
+        let end = Instant::now() + CLIENT_PATIENCE;
+        while Instant::now() < end && clients.iter().any(|client| !client.thread.is_finished()) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        for client in clients {
+            // A client that does not read would hold its command's output, and with it the data folder, for ever.
+            let _ = client.stream.shutdown(std::net::Shutdown::Both);
+            let _ = client.thread.join();
         }
     }
 }
@@ -164,6 +181,10 @@ fn serve(stream: UnixStream, shared: &Arc<Shared>) {
     let limit = REQUEST_BYTES_MAX as u64;
     let is_whole = Read::by_ref(&mut reader).take(limit).read_until(b'\n', &mut line).is_ok() && line.ends_with(b"\n");
     if !is_whole {
+        // A client that went away needs no answer; one whose request is too long does.
+        if line.len() >= REQUEST_BYTES_MAX {
+            refuse(stream, b"error: the command and its input are too long for `lode up`\n  fix:   split the statement, or stop `lode up` first\n");
+        }
         return;
     }
     let _ = reader.get_ref().set_read_timeout(None);
@@ -179,11 +200,20 @@ fn serve(stream: UnixStream, shared: &Arc<Shared>) {
                 ErrorKind::Internal.exit_code()
             })
         }
-        Err(_) => ErrorKind::Usage.exit_code(),
+        Err(_) => {
+            let text = b"error: `lode up` does not understand this command\n  fix:   start `lode up` again with this version of lode\n";
+            let _ = send_frame(&mut stream.lock(), FrameKind::Err, text);
+            ErrorKind::Usage.exit_code()
+        }
     };
     let _ = send_frame(&mut stream.lock(), FrameKind::Exit, &[code]);
     // Ends the reading thread too.
     let _ = closing.shutdown(std::net::Shutdown::Both);
+}
+
+fn refuse(mut stream: UnixStream, text: &[u8]) {
+    let _ = send_frame(&mut stream, FrameKind::Err, text);
+    let _ = send_frame(&mut stream, FrameKind::Exit, &[ErrorKind::Usage.exit_code()]);
 }
 
 fn run_request(
@@ -199,6 +229,8 @@ fn run_request(
     let interrupt = shared.shutdown.child_token();
     listen(reader, out.clone(), interrupt.clone());
     let result = prepare(request, parsed, shared, &interrupt).and_then(|(cli, app)| {
+        // From here on the command may have an effect: the client must not start it again by itself if we go away.
+        let _ = send_frame(&mut stream.lock(), FrameKind::Err, b"");
         shared.runtime.block_on(crate::commands::run_to_end(&cli.command, &app, &mut out.clone()))
     });
     let result = match result {

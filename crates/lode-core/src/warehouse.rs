@@ -43,9 +43,9 @@ pub struct Prepared {
     pub schema: SchemaRef,
     /// Tables read, each at one snapshot; views are expanded to their tables.
     pub inputs: Vec<Input>,
-    /// BLAKE3 of the normalised plan, without the snapshots.
+    /// BLAKE3 of the normalised statement, its views and its plan, without the snapshots.
     pub fingerprint: String,
-    /// Holds `now()`, `random()` and their kin: the same inputs may give other rows.
+    /// Holds `now()`, `random()`, `table_history()` and their kin: the same inputs may give other rows.
     pub is_volatile: bool,
     /// The engine's own plan.
     pub plan: Arc<dyn Any + Send + Sync>,

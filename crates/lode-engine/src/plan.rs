@@ -55,6 +55,9 @@ impl Inner {
         session: &SqlSession,
     ) -> Result<Prepared, Problem> {
         let resolved = resolve::resolve(&self.catalog, &statement, session).await?;
+        let text = resolved.text(&statement, &session.default_schema);
+        // A look into the history of a table is no snapshot among the inputs: nothing tells when it changes.
+        let looks_inside = resolved.has_calls();
         let inner = Arc::clone(self);
         let (sql_text, session_copy) = (sql.to_owned(), session.clone());
         let planned = self.cpu.run(async move {
@@ -66,7 +69,7 @@ impl Inner {
                 plan => plan,
             });
             let optimised = logical.and_then(|plan| {
-                let is_volatile = is_volatile(&plan)?;
+                let is_volatile = looks_inside || is_volatile(&plan)?;
                 Ok((state.optimize(&plan)?, is_volatile))
             });
             Ok((pins, state, optimised, sql_text, session_copy))
@@ -78,7 +81,7 @@ impl Inner {
         };
         let schema = plain_schema(logical.schema().as_arrow());
         let inputs = pins.inputs().into_iter().map(|(table, snapshot)| Input { table, snapshot }).collect();
-        let fingerprint = fingerprint(&logical, &schema);
+        let fingerprint = fingerprint(&text, &logical, &schema);
         let plan = Arc::new(Planned { state, logical, session });
         Ok(Prepared { sql, schema, inputs, fingerprint, is_volatile, plan })
     }
@@ -154,9 +157,10 @@ fn plain_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// BLAKE3 of the optimised plan and its schema; snapshots do not stand in either.
-fn fingerprint(plan: &LogicalPlan, schema: &Schema) -> String {
-    let text = format!("lode-plan-1\n{}\n{schema:?}", plan.display_indent());
+/// BLAKE3 of the statement and its views, the optimised plan and its schema; snapshots stand in none of them. The plan's
+/// own text leaves out what is long (rows of VALUES, arguments of table functions), the statement's does not.
+fn fingerprint(statement: &str, plan: &LogicalPlan, schema: &Schema) -> String {
+    let text = format!("lode-plan-2\n{statement}\n{}\n{schema:?}", plan.display_indent());
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 

@@ -1,6 +1,7 @@
 //! From the names in a statement to pinned providers: catalog first, then planning of views.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -129,6 +130,20 @@ pub(crate) fn name_of(reference: &TableReference, default_schema: &str) -> Optio
 }
 
 impl Resolved {
+    /// The statement and the views below it without comments and spacing, each with the schema of its bare names.
+    pub(crate) fn text(&self, statement: &Statement, default_schema: &str) -> String {
+        let views: BTreeMap<&TableName, &(ViewEntry, Statement)> = self.views.iter().collect();
+        let mut text = format!("{default_schema}: {statement}");
+        for (name, (view, statement)) in views {
+            let _ = write!(text, "\n{name} in {}: {statement}", view_schema::default_schema(view));
+        }
+        text
+    }
+
+    pub(crate) fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
     /// Makes providers of everything; views are planned here, inner ones first.
     pub(crate) async fn pin(self, store: &Store, sessions: &Sessions, session: &SqlSession) -> Result<Pins, Problem> {
         let pins = Pins::default();

@@ -197,3 +197,25 @@ async fn a_prepared_statement_tells_its_inputs_and_a_steady_fingerprint() {
         .sum();
     assert_eq!(rows, 1);
 }
+
+#[tokio::test]
+async fn what_the_plan_does_not_show_still_changes_the_fingerprint() {
+    let fixture = Fixture::new().await;
+    let prepare = |sql: &str| {
+        let (engine, session, sql) = (fixture.engine.clone(), fixture.session.clone(), sql.to_owned());
+        async move { engine.prepare(&sql, &session).await.unwrap() }
+    };
+    let rows = |last: u8| format!("select * from (values (1), (2), (3), (4), (5), (6), ({last})) as t(id)");
+    assert_ne!(prepare(&rows(7)).await.fingerprint, prepare(&rows(8)).await.fingerprint);
+    let series = |last: u8| format!("select count(*) as n from generate_series(1, {last}) as s(v)");
+    assert_ne!(prepare(&series(7)).await.fingerprint, prepare(&series(8)).await.fingerprint);
+    fixture.must(&format!("create view v as {}", rows(7))).await;
+    let before = prepare("select id from v").await.fingerprint;
+    fixture.must(&format!("create or replace view v as {}", rows(8))).await;
+    assert_ne!(prepare("select id from v").await.fingerprint, before);
+    // A look inside of a table is among no inputs.
+    fixture.must("create table t as select 1 as id").await;
+    for call in ["table_at('t', 0)", "table_history('t')", "table_files('t')"] {
+        assert!(prepare(&format!("select * from {call}")).await.is_volatile, "{call}");
+    }
+}

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 
-use crate::{Epoch, Expectation, Problem, RowPass, RuleCount, SnapshotId, TableName};
+use crate::{Epoch, Expectation, Problem, RowPass, RuleCount, SnapshotId, TableId, TableName};
 
 /// Batches of one schema.
 pub type BatchStream = BoxStream<'static, Result<RecordBatch, Problem>>;
@@ -54,6 +54,8 @@ pub struct Prepared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     pub table: TableName,
+    /// A table that was dropped and made again has the name, and may have the snapshot, but never the id.
+    pub id: TableId,
     pub snapshot: SnapshotId,
 }
 
@@ -102,6 +104,8 @@ impl WriteSpec {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written {
     pub epoch: Epoch,
+    /// The table that was written; `None` for a view.
+    pub table: Option<TableId>,
     pub snapshot: SnapshotId,
     /// Rows that reached the table.
     pub rows: u64,

@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use lode_core::sql_type::SQL_TYPE_MARK;
-use lode_core::{BatchStream, Input, Prepared, Problem, SqlSession};
+use lode_core::{BatchStream, Prepared, Problem, SqlSession};
 
 use crate::engine::Inner;
 use crate::problem::{self, Source};
@@ -80,7 +80,7 @@ impl Inner {
             Err(error) => return Err(self.explain(error, &sql, &session).await),
         };
         let schema = plain_schema(logical.schema().as_arrow());
-        let inputs = pins.inputs().into_iter().map(|(table, snapshot)| Input { table, snapshot }).collect();
+        let inputs = pins.inputs();
         let fingerprint = fingerprint(&text, &logical, &schema);
         let plan = Arc::new(Planned { state, logical, session });
         Ok(Prepared { sql, schema, inputs, fingerprint, is_volatile, plan })

@@ -14,7 +14,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::error::Result;
 use parking_lot::RwLock;
 
-use lode_core::{SnapshotId, TableName};
+use lode_core::{Input, TableName};
 
 pub(crate) use lake_table::LakeTable;
 
@@ -24,7 +24,7 @@ use crate::session::DATABASE;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pins {
     relations: Arc<RwLock<HashMap<TableName, Arc<dyn TableProvider>>>>,
-    inputs: Arc<RwLock<BTreeMap<TableName, SnapshotId>>>,
+    inputs: Arc<RwLock<BTreeMap<TableName, Input>>>,
     /// Answers of table functions, by function name and argument text.
     calls: Arc<RwLock<HashMap<String, Arc<dyn TableProvider>>>>,
 }
@@ -43,12 +43,13 @@ impl Pins {
     }
 
     /// Notes that the statement reads a table at a snapshot.
-    pub(crate) fn note_input(&self, name: TableName, snapshot: SnapshotId) {
-        self.inputs.write().insert(name, snapshot);
+    pub(crate) fn note_input(&self, input: Input) {
+        self.inputs.write().insert(input.table.clone(), input);
     }
 
-    pub(crate) fn inputs(&self) -> BTreeMap<TableName, SnapshotId> {
-        self.inputs.read().clone()
+    /// Sorted by name.
+    pub(crate) fn inputs(&self) -> Vec<Input> {
+        self.inputs.read().values().cloned().collect()
     }
 
     pub(crate) fn contains(&self, name: &TableName) -> bool {

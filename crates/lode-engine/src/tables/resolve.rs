@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 use futures::future::BoxFuture;
 
 use lode_catalog::{Catalog, RelationEntry, TableEntry, ViewEntry};
-use lode_core::{ErrorKind, Place, Problem, SqlSession, TableName};
+use lode_core::{ErrorKind, Input, Place, Problem, SqlSession, TableName};
 use lode_lake::{Snapshot, Store};
 
 use super::{LakeTable, Pins, view_schema};
@@ -148,7 +148,7 @@ impl Resolved {
     pub(crate) async fn pin(self, store: &Store, sessions: &Sessions, session: &SqlSession) -> Result<Pins, Problem> {
         let pins = Pins::default();
         for (name, (entry, snapshot)) in &self.tables {
-            pins.note_input(name.clone(), snapshot.version);
+            pins.note_input(Input { table: name.clone(), id: snapshot.definition.id, snapshot: snapshot.version });
             let table = LakeTable::new(store, &entry.location, Arc::clone(snapshot)).map_err(problem::running)?;
             pins.insert(name.clone(), Arc::new(table));
         }

@@ -118,7 +118,8 @@ impl Inner {
             catalog.push(CatalogChange::Drop { name: spec.target.clone() });
         }
         let content = SealContent { fingerprints, inputs, tables, catalog, counts, ..SealContent::default() };
-        self.publish(draft, content, spec, rules).await
+        let written = self.publish(draft, content, spec, rules).await?;
+        Ok(Written { table: Some(shared.definition.id), ..written })
     }
 
     async fn publish(
@@ -132,6 +133,7 @@ impl Inner {
         let snapshot = published.tables.iter().find(|(name, _)| name == &spec.target).map(|(_, snapshot)| *snapshot);
         Ok(Written {
             epoch: published.epoch,
+            table: None,
             snapshot: snapshot.unwrap_or(SnapshotId::NONE),
             rows: published.counts.rows_landed,
             rows_quarantined: published.counts.rows_quarantined,

@@ -63,6 +63,7 @@ impl Inner {
         let published = draft.commit(content).await?;
         Ok(Written {
             epoch: published.epoch,
+            table: None,
             snapshot: SnapshotId::NONE,
             rows: 0,
             rows_quarantined: 0,

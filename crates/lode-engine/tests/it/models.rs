@@ -219,3 +219,23 @@ async fn what_the_plan_does_not_show_still_changes_the_fingerprint() {
         assert!(prepare(&format!("select * from {call}")).await.is_volatile, "{call}");
     }
 }
+
+#[tokio::test]
+async fn a_table_made_again_has_another_id_among_the_inputs() {
+    let fixture = Fixture::new().await;
+    let spec = WriteSpec::new(gold("m"), WriteMode::Replace);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let written = build(&fixture, "select 1 as id", &spec).await.unwrap();
+        let prepared = fixture.engine.prepare("select id from gold.m", &fixture.session).await.unwrap();
+        assert_eq!((written.table, written.snapshot), (Some(prepared.inputs[0].id), prepared.inputs[0].snapshot));
+        seen.push(prepared.inputs[0].clone());
+        fixture.must("drop table gold.m").await;
+    }
+    assert_eq!(seen[0].snapshot, seen[1].snapshot);
+    assert_ne!(seen[0].id, seen[1].id);
+    // Written over, it stays the same table.
+    let first = build(&fixture, "select 1 as id", &spec).await.unwrap();
+    let second = build(&fixture, "select 'a' as name", &spec).await.unwrap();
+    assert_eq!(first.table, second.table);
+}

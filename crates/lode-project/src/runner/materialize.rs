@@ -44,7 +44,7 @@ pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) 
     if prepared.is_volatile {
         reuse::forget(shared, node).await?;
     } else {
-        reuse::keep(shared, node, &key, written.snapshot).await?;
+        reuse::keep(shared, node, &key, &written).await?;
     }
     let mut outcome = NodeOutcome::new(NodeStatus::Success, shared.clock.now(), Duration::ZERO);
     if node.materialized == Materialized::View {

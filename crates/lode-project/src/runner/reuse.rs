@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use lode_core::{Prepared, Problem, SnapshotId, TableName};
+use lode_core::{Prepared, Problem, TableId, TableName, Written};
 
 use super::run::Shared;
 use crate::graph::{Materialized, Node, Strategy};
@@ -13,8 +13,8 @@ use crate::jinja::RelationValue;
 pub(crate) struct Key {
     /// Plan, config that matters, and the version of this code.
     hash: String,
-    /// `schema.table` and snapshot, sorted; empty for a view, which reads its inputs later.
-    inputs: Vec<(String, i64)>,
+    /// `schema.table`, id and snapshot, sorted; empty for a view, which reads its inputs later.
+    inputs: Vec<(String, TableId, i64)>,
     /// The rows follow from the inputs alone, so that writing them again would change nothing.
     is_repeatable: bool,
 }
@@ -22,7 +22,8 @@ pub(crate) struct Key {
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     key: Key,
-    output: i64,
+    /// The table that was written, and its snapshot then; no table for a view.
+    output: (Option<TableId>, i64),
 }
 
 impl Key {
@@ -35,9 +36,9 @@ impl Key {
             _ => true,
         };
         let is_view = node.materialized == Materialized::View;
-        let mut inputs: Vec<(String, i64)> = Vec::new();
+        let mut inputs: Vec<(String, TableId, i64)> = Vec::new();
         if !is_view {
-            inputs.extend(prepared.inputs.iter().map(|input| (input.table.to_string(), input.snapshot.0)));
+            inputs.extend(prepared.inputs.iter().map(|input| (input.table.to_string(), input.id, input.snapshot.0)));
             inputs.sort();
             inputs.dedup();
         }
@@ -83,11 +84,11 @@ pub(crate) async fn is_current(shared: &Shared, node: &Node, target: &TableName,
     }
     let sql = format!("select * from {}", RelationValue::new(target).sql());
     let prepared = shared.compiler.warehouse.prepare(&sql, &shared.project.session("<reuse>")).await?;
-    Ok(prepared.inputs.iter().any(|input| input.table == *target && input.snapshot.0 == kept.output))
+    Ok(prepared.inputs.iter().any(|input| input.table == *target && (Some(input.id), input.snapshot.0) == kept.output))
 }
 
-pub(crate) async fn keep(shared: &Shared, node: &Node, key: &Key, output: SnapshotId) -> Result<(), Problem> {
-    let kept = Kept { key: key.clone(), output: output.0 };
+pub(crate) async fn keep(shared: &Shared, node: &Node, key: &Key, output: &Written) -> Result<(), Problem> {
+    let kept = Kept { key: key.clone(), output: (output.table, output.snapshot.0) };
     let text = serde_json::to_string(&kept).map_err(|error| Problem::internal("could not keep a key").cause(error))?;
     shared.notes.put(&scope(shared), &node.unique_id, &text).await
 }

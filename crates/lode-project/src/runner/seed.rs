@@ -65,7 +65,7 @@ pub(crate) async fn run(shared: &Shared, node: &Node) -> Result<Done, Problem> {
     spec.properties = vec![("lode.model".to_owned(), node.unique_id.clone())];
     let schema = batch.schema();
     let written = shared.compiler.warehouse.write_batches(schema, stream::iter([Ok(batch)]).boxed(), &spec).await?;
-    reuse::keep(shared, node, &key, written.snapshot).await?;
+    reuse::keep(shared, node, &key, &written).await?;
     outcome.message = format!("INSERT {}", written.rows);
     outcome.rows = Some(written.rows);
     outcome.rows_quarantined = written.rows_quarantined;

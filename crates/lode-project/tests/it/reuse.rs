@@ -52,6 +52,15 @@ async fn a_table_that_someone_else_wrote_is_built_again() {
 }
 
 #[tokio::test]
+async fn a_table_that_was_dropped_and_made_again_is_another_table() {
+    let files = [("models/s.yml", SOURCES), ("models/m.sql", TABLE)];
+    for name in ["bronze.orders", "public.m"] {
+        let (writes, _) = second_run(&files, |bench| bench.warehouse.make_again(name)).await;
+        assert_eq!(writes, ["write public.m replace"], "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_view_that_became_a_table_elsewhere_is_made_again() {
     let (writes, _) = second_run(&[("models/v.sql", "select 1")], |bench| {
         bench.warehouse.relations.lock().insert("public.v".into(), (lode_core::RelationKind::Table, 9));

@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use lode_catalog::RunRow;
 use lode_core::{
     BatchStream, Epoch, ErrorKind, Expectation, FixedClock, Input, Place, Prepared, Problem, Relation, RelationKind,
-    RowPass, SnapshotId, SqlSession, TableName, Warehouse, WriteMode, WriteSpec, Written,
+    RowPass, SnapshotId, SqlSession, TableId, TableName, Warehouse, WriteMode, WriteSpec, Written,
 };
 use lode_jobs::{NodeStatus, Observer, RunEvent};
 use lode_project::{Command, Notes, Overrides, Project, RunOptions, RunResults, Runner, Selection};
@@ -58,6 +58,8 @@ pub(crate) fn load_error(files: &[(&str, &str)]) -> Problem {
 #[derive(Default)]
 pub(crate) struct FakeWarehouse {
     pub(crate) relations: Mutex<BTreeMap<String, (RelationKind, i64)>>,
+    /// Ids of tables that were asked for.
+    ids: Mutex<BTreeMap<String, TableId>>,
     /// `write gold.trips replace`, `view gold.v`, `seed raw.s`.
     pub(crate) writes: Mutex<Vec<String>>,
     pub(crate) specs: Mutex<Vec<WriteSpec>>,
@@ -84,10 +86,27 @@ impl FakeWarehouse {
         SnapshotId(entry.1)
     }
 
+    /// Drops a table and makes it again: same name, same snapshot.
+    pub(crate) fn make_again(&self, name: &str) {
+        self.ids.lock().insert(name.to_owned(), TableId::random());
+    }
+
+    fn id(&self, name: &TableName) -> TableId {
+        *self.ids.lock().entry(name.to_string()).or_insert_with(TableId::random)
+    }
+
     fn written(&self, name: &TableName, kind: RelationKind, rows: u64) -> Written {
         let snapshot = self.touch(&name.to_string());
         self.relations.lock().insert(name.to_string(), (kind, snapshot.0));
-        Written { epoch: Epoch(snapshot.0), snapshot, rows, rows_quarantined: 0, rows_dropped: 0, rules: Vec::new() }
+        Written {
+            epoch: Epoch(snapshot.0),
+            table: (kind == RelationKind::Table).then(|| self.id(name)),
+            snapshot,
+            rows,
+            rows_quarantined: 0,
+            rows_dropped: 0,
+            rules: Vec::new(),
+        }
     }
 }
 
@@ -117,7 +136,7 @@ impl Warehouse for FakeWarehouse {
                 return Err(Problem::new(ErrorKind::NotFound, format!("table \"{table}\" does not exist"))
                     .at(Place::at_offset(session.origin.clone(), sql, found.get(0).unwrap().start())));
             };
-            let input = Input { table, snapshot: SnapshotId(snapshot) };
+            let input = Input { id: self.id(&table), table, snapshot: SnapshotId(snapshot) };
             if !inputs.contains(&input) {
                 inputs.push(input);
             }

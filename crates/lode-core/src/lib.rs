@@ -16,5 +16,6 @@ pub use error::{ErrorKind, Explain, Place, Problem, nearest};
 pub use ids::{AttemptId, Epoch, Fence, PipelineId, SnapshotId, TableId, TableName};
 pub use row_pass::{Expectation, OnViolation, RowPass, RowVerdict, RuleCount, Violation};
 pub use warehouse::{
-    BatchStream, Input, Prepared, Relation, RelationKind, SqlSession, Warehouse, WriteMode, WriteSpec, Written,
+    BatchStream, Input, Prepared, Relation, RelationKind, SqlSession, ViewText, Warehouse, WriteMode, WriteSpec,
+    Written,
 };

@@ -119,6 +119,15 @@ pub struct Relation {
     pub name: TableName,
     pub kind: RelationKind,
     pub schema: SchemaRef,
+    /// What a view was defined by; `None` for a table.
+    pub view: Option<ViewText>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewText {
+    pub sql: String,
+    /// Where the view's own unqualified names are looked up.
+    pub default_schema: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

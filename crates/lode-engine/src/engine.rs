@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use lode_catalog::{Catalog, RelationEntry};
 use lode_core::{
     BatchStream, ErrorKind, Expectation, Place, Prepared, Problem, Relation, RelationKind, RowPass, SqlSession,
-    TableName, Warehouse, WriteSpec, Written,
+    TableName, ViewText, Warehouse, WriteSpec, Written,
 };
 
 use crate::cpu::CpuPool;
@@ -91,14 +91,17 @@ impl Warehouse for Engine {
 
     async fn relation(&self, name: &TableName) -> Result<Option<Relation>, Problem> {
         let Some(entry) = self.inner.catalog.relation(name).await? else { return Ok(None) };
-        let (kind, schema) = match &entry {
+        let (kind, schema, view) = match &entry {
             RelationEntry::Table(table) => {
                 let snapshot = self.inner.catalog.snapshot(table, None).await?;
-                (RelationKind::Table, Arc::clone(snapshot.schema()))
+                (RelationKind::Table, Arc::clone(snapshot.schema()), None)
             }
-            RelationEntry::View(view) => (RelationKind::View, view_schema::decode(view)?),
+            RelationEntry::View(view) => {
+                let text = ViewText { sql: view.sql.clone(), default_schema: view_schema::default_schema(view) };
+                (RelationKind::View, view_schema::decode(view)?, Some(text))
+            }
         };
-        Ok(Some(Relation { name: name.clone(), kind, schema }))
+        Ok(Some(Relation { name: name.clone(), kind, schema, view }))
     }
 
     async fn relations(&self) -> Result<Vec<(TableName, RelationKind)>, Problem> {

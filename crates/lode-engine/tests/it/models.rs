@@ -143,6 +143,8 @@ async fn a_table_becomes_a_view_and_a_table_again() {
     let prepared = fixture.engine.prepare("select 2 as id", &fixture.session).await.unwrap();
     fixture.engine.define_view(&gold("m"), &prepared).await.unwrap();
     assert_eq!(fixture.must("select * from gold.m").await, ["2"]);
+    let view = fixture.engine.relation(&gold("m")).await.unwrap().unwrap().view.unwrap();
+    assert_eq!((view.sql.as_str(), view.default_schema.as_str()), ("select 2 as id", "public"));
     build(&fixture, "select 3 as id", &spec).await.unwrap();
     assert_eq!(fixture.must("select * from gold.m").await, ["3"]);
     assert_eq!(fixture.must("show tables").await, ["gold|m|table"]);

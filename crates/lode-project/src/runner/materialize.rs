@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use lode_core::{Prepared, Problem, RelationKind, TableName, WriteMode, WriteSpec, Written};
+use lode_core::{Prepared, Problem, Relation, RelationKind, TableName, ViewText, WriteMode, WriteSpec, Written};
 use lode_jobs::{NodeOutcome, NodeStatus};
 
 use super::compile::Compiled;
@@ -16,10 +16,10 @@ use crate::graph::{Materialized, Node, Strategy};
 pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) -> Result<Done, Problem> {
     refuse_hooks(node)?;
     let target = node.relation.as_ref().ok_or_else(|| Problem::internal("a model has no relation"))?;
-    let existing = shared.compiler.warehouse.relation(target).await?.map(|relation| relation.kind);
+    let existing = shared.compiler.warehouse.relation(target).await?;
     let full_refresh = node.config.flag("full_refresh").unwrap_or(shared.project.engine.settings.full_refresh);
     let is_incremental = matches!(node.materialized, Materialized::Incremental(_))
-        && existing == Some(RelationKind::Table)
+        && existing.as_ref().is_some_and(|relation| relation.kind == RelationKind::Table)
         && !full_refresh;
     let compiled = shared.compiler.compile(&node.unique_id, is_incremental).await?;
     shared.keep_compiled(node, &compiled.sql).await?;
@@ -31,8 +31,8 @@ pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) 
     let key = Key::of(node, &prepared, target, is_incremental);
     // A volatile query may answer differently although nothing changed.
     let may_reuse = shared.reuse && !prepared.is_volatile && !full_refresh;
-    let wanted = if node.materialized == Materialized::View { RelationKind::View } else { RelationKind::Table };
-    if may_reuse && existing == Some(wanted) && reuse::is_current(shared, node, target, &key).await? {
+    let is_there = existing.is_some_and(|relation| is_as_wanted(shared, node, &prepared, &relation));
+    if may_reuse && is_there && reuse::is_current(shared, node, target, &key).await? {
         let mut outcome = NodeOutcome::new(NodeStatus::Success, shared.clock.now(), Duration::ZERO);
         outcome.message = "REUSED".to_owned();
         outcome.is_reused = true;
@@ -57,6 +57,16 @@ pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) 
     outcome.rows_dropped = written.rows_dropped;
     outcome.rules = written.rules;
     Ok(Done { outcome, compiled: Some(compiled.sql) })
+}
+
+/// Whether a table stands where the node wants one; for a view, whether it is this very view: any other writer may have
+/// put another in its place, and a view has no snapshots to tell.
+fn is_as_wanted(shared: &Shared, node: &Node, prepared: &Prepared, found: &Relation) -> bool {
+    if node.materialized != Materialized::View {
+        return found.kind == RelationKind::Table;
+    }
+    let default_schema = shared.project.session(&node.path).default_schema;
+    found.view.as_ref() == Some(&ViewText { sql: prepared.sql.clone(), default_schema })
 }
 
 /// Hooks would have to change tables in ways that a SELECT cannot; leaving them out in silence would give wrong tables.

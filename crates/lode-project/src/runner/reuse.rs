@@ -80,6 +80,7 @@ pub(crate) async fn is_current(shared: &Shared, node: &Node, target: &TableName,
         return Ok(false);
     }
     if node.materialized == Materialized::View {
+        // Its definition was compared by the caller.
         return Ok(true);
     }
     let sql = format!("select * from {}", RelationValue::new(target).sql());

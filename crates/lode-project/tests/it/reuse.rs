@@ -92,6 +92,21 @@ async fn changed_sql_config_and_seeds_build_again() {
 }
 
 #[tokio::test]
+async fn a_view_that_was_replaced_elsewhere_is_made_again() {
+    let files = [("models/v.sql", "select 1")];
+    let (writes, _) = second_run(&files, |bench| {
+        bench.warehouse.sql.lock().insert("public.v".into(), "select 2".into());
+    })
+    .await;
+    assert_eq!(writes, ["view public.v"]);
+    let (writes, _) = second_run(&files, |bench| {
+        bench.warehouse.view_schemas.lock().insert("public.v".into(), "other".into());
+    })
+    .await;
+    assert_eq!(writes, ["view public.v"]);
+}
+
+#[tokio::test]
 async fn what_may_answer_differently_is_never_reused() {
     let volatile = "{{ config(materialized='table') }} select random()";
     let (writes, _) = second_run(&[("models/m.sql", volatile)], |_| {}).await;

@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use lode_catalog::RunRow;
 use lode_core::{
     BatchStream, Epoch, ErrorKind, Expectation, FixedClock, Input, Place, Prepared, Problem, Relation, RelationKind,
-    RowPass, SnapshotId, SqlSession, TableId, TableName, Warehouse, WriteMode, WriteSpec, Written,
+    RowPass, SnapshotId, SqlSession, TableId, TableName, ViewText, Warehouse, WriteMode, WriteSpec, Written,
 };
 use lode_jobs::{NodeStatus, Observer, RunEvent};
 use lode_project::{Command, Notes, Overrides, Project, RunOptions, RunResults, Runner, Selection};
@@ -65,6 +65,8 @@ pub(crate) struct FakeWarehouse {
     pub(crate) specs: Mutex<Vec<WriteSpec>>,
     /// SQL of every write, by target.
     pub(crate) sql: Mutex<BTreeMap<String, String>>,
+    /// Default schema of every view, by name.
+    pub(crate) view_schemas: Mutex<BTreeMap<String, String>>,
     pub(crate) batches: Mutex<BTreeMap<String, RecordBatch>>,
     /// Failures of tests whose SQL holds the text.
     pub(crate) failures: Mutex<Vec<(String, i64)>>,
@@ -150,7 +152,7 @@ impl Warehouse for FakeWarehouse {
             inputs,
             fingerprint: sql.split_whitespace().collect::<Vec<_>>().join(" "),
             is_volatile: sql.contains("random()"),
-            plan: Arc::new(()),
+            plan: Arc::new(session.clone()),
         })
     }
 
@@ -198,6 +200,8 @@ impl Warehouse for FakeWarehouse {
     async fn define_view(&self, name: &TableName, prepared: &Prepared) -> Result<Written, Problem> {
         self.writes.lock().push(format!("view {name}"));
         self.sql.lock().insert(name.to_string(), prepared.sql.clone());
+        let session = prepared.plan.downcast_ref::<SqlSession>().unwrap();
+        self.view_schemas.lock().insert(name.to_string(), session.default_schema.clone());
         Ok(self.written(name, RelationKind::View, 0))
     }
 
@@ -206,8 +210,11 @@ impl Warehouse for FakeWarehouse {
     }
 
     async fn relation(&self, name: &TableName) -> Result<Option<Relation>, Problem> {
-        let found = self.relations.lock().get(&name.to_string()).copied();
-        Ok(found.map(|(kind, _)| Relation { name: name.clone(), kind, schema: one_column() }))
+        let Some((kind, _)) = self.relations.lock().get(&name.to_string()).copied() else { return Ok(None) };
+        let sql = self.sql.lock().get(&name.to_string()).cloned().unwrap_or_default();
+        let default_schema = self.view_schemas.lock().get(&name.to_string()).cloned().unwrap_or_default();
+        let view = (kind == RelationKind::View).then_some(ViewText { sql, default_schema });
+        Ok(Some(Relation { name: name.clone(), kind, schema: one_column(), view }))
     }
 
     async fn relations(&self) -> Result<Vec<(TableName, RelationKind)>, Problem> {

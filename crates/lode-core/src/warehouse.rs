@@ -64,9 +64,12 @@ pub enum WriteMode {
     /// The whole table becomes the rows.
     Replace,
     Append,
-    /// Rows with a known key replace it; others are added. The last row of a key wins.
+    /// Rows with a known key replace all old rows of that key; others are added. A key with a NULL in it equals no other.
     Merge {
         keys: Vec<String>,
+        /// What becomes of several new rows of one key: true keeps all of them, as dbt's `delete+insert`; false keeps the
+        /// last one.
+        keeps_all: bool,
     },
     /// Each partition that the rows touch becomes those rows.
     ReplacePartitions,

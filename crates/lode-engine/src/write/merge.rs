@@ -1,4 +1,5 @@
-//! Rows by key: new rows win, the last row of a key wins, and only files that hold a touched key are written anew.
+//! Rows by key: new rows win over old ones, all of them or the last of a key, and only files that hold a touched key are
+//! written anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -108,13 +109,15 @@ fn has_null(columns: &[ArrayRef], at: usize) -> bool {
 }
 
 impl Inner {
-    /// Merges rows into the target. The keys of the incoming rows are held in memory; the rows are not.
+    /// Merges rows into the target; with `keeps_all` every new row stays, else the last one of a key. The keys of the
+    /// incoming rows are held in memory; the rows are not.
     pub(super) async fn merge(
         self: &Arc<Self>,
         rows: Rows,
         shared: &Arc<Shared>,
         target: &Target,
         columns: &[String],
+        keeps_all: bool,
     ) -> Result<LaneEnd, Problem> {
         let mut keys = Keys::new(columns, &shared.definition.schema)?;
         if columns.is_empty() {
@@ -130,7 +133,11 @@ impl Inner {
                 while let Some(batch) = stream.try_next().await? {
                     let batch = lane.accept(&batch)?;
                     keys.note(&batch)?;
-                    spool.push(batch)?;
+                    if keeps_all {
+                        lane.put(&batch)?;
+                    } else {
+                        spool.push(batch)?;
+                    }
                 }
                 let mut first = 0;
                 for batch in spool.replay()? {

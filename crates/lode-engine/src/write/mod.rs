@@ -106,7 +106,7 @@ impl Inner {
         let shared = Arc::new(self.shared(&draft, &target, spec)?);
         let (inputs, fingerprints) = (rows.inputs(), rows.fingerprints());
         let end = match &spec.mode {
-            WriteMode::Merge { keys } => self.merge(rows, &shared, &target, keys).await?,
+            WriteMode::Merge { keys, keeps_all } => self.merge(rows, &shared, &target, keys, *keeps_all).await?,
             _ => self.append(rows, &shared, &target).await?,
         };
         fail::point("engine.write.files_written")?;

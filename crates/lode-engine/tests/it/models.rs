@@ -86,7 +86,7 @@ async fn a_merge_keeps_the_last_row_of_a_key_and_touches_only_its_files() {
         build(&fixture, &sql, &append).await.unwrap();
     }
     let before = fixture.must("select path from table_files('gold.m') order by 1").await;
-    let merge = WriteSpec::new(gold("m"), WriteMode::Merge { keys: vec!["id".into()] });
+    let merge = WriteSpec::new(gold("m"), WriteMode::Merge { keys: vec!["id".into()], keeps_all: false });
     let sql = "select * from (values (150, 'first'), (500, 'new'), (150, 'last'), (null, 'none'), (null, 'none'))
                as t(id, state)";
     let written = build(&fixture, sql, &merge).await.unwrap();
@@ -99,6 +99,22 @@ async fn a_merge_keeps_the_last_row_of_a_key_and_touches_only_its_files() {
     // Again: nothing doubles but rows whose key is NULL.
     build(&fixture, "select 150 as id, 'again' as state", &merge).await.unwrap();
     assert_eq!(fixture.must("select count(*) from gold.m").await, ["303"]);
+}
+
+#[tokio::test]
+async fn a_merge_that_keeps_all_replaces_every_old_row_of_a_key_by_every_new_one() {
+    let fixture = Fixture::new().await;
+    let rows = |values: &str| format!("select * from (values {values}) as t(id, state)");
+    let append = WriteSpec::new(gold("m"), WriteMode::Append);
+    build(&fixture, &rows("(1, 'old'), (1, 'older'), (2, 'stays')"), &append).await.unwrap();
+    let merge = WriteSpec::new(gold("m"), WriteMode::Merge { keys: vec!["id".into()], keeps_all: true });
+    for _ in 0..2 {
+        let new = rows("(1, 'a'), (1, 'b'), (1, 'b'), (3, 'c')");
+        let written = build(&fixture, &new, &merge).await.unwrap();
+        assert_eq!((written.rows, written.rows_dropped), (4, 0));
+        let found = fixture.must("select id, state from gold.m order by id, state").await;
+        assert_eq!(found, ["1|a", "1|b", "1|b", "2|stays", "3|c"]);
+    }
 }
 
 #[tokio::test]

@@ -47,7 +47,12 @@ pub(crate) enum Materialized {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Strategy {
     Append,
-    Merge(Vec<String>),
+    /// Rows of known keys replace the old ones. dbt's `merge` keeps one row of a key, its default and `delete+insert` keep
+    /// all new ones.
+    Merge {
+        keys: Vec<String>,
+        keeps_all: bool,
+    },
     /// Partitions that the rows touch become those rows.
     InsertOverwrite,
 }

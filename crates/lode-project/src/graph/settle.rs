@@ -190,23 +190,25 @@ fn strategy(node: &Node) -> Result<Strategy, ProjectError> {
     }
     match node.config.text("incremental_strategy") {
         None | Some("default") if keys.is_empty() => Ok(Strategy::Append),
-        None | Some("default") => Ok(Strategy::Merge(keys)),
+        // dbt-postgres: without a strategy, a key means `delete+insert`.
+        None | Some("default") => Ok(Strategy::Merge { keys, keeps_all: true }),
         Some("append") => Ok(Strategy::Append),
-        Some("merge") if keys.is_empty() => {
+        Some("merge" | "delete+insert") if keys.is_empty() => {
             Err(bad("unique_key", "missing".into(), "name the key column: `unique_key: id`"))
         }
-        Some("merge") => Ok(Strategy::Merge(keys)),
+        Some(word @ ("merge" | "delete+insert")) => Ok(Strategy::Merge { keys, keeps_all: word == "delete+insert" }),
         Some("insert_overwrite") if node.config.texts("partition_by").is_empty() => {
             Err(bad("partition_by", "missing".into(), "name the partition column: `partition_by: day`"))
         }
         Some("insert_overwrite") => Ok(Strategy::InsertOverwrite),
-        Some(word @ ("delete+insert" | "microbatch")) => Err(ProjectError::Unsupported {
+        Some(word @ "microbatch") => Err(ProjectError::Unsupported {
             what: format!("incremental_strategy \"{word}\""),
-            instead: "use `merge` with a `unique_key`, or `insert_overwrite` with `partition_by`".into(),
+            instead: "use `delete+insert` with a `unique_key`, or `insert_overwrite` with `partition_by`".into(),
             place: config_place(node, "incremental_strategy"),
         }),
         Some(word) => {
-            Err(bad("incremental_strategy", format!("\"{word}\""), "write append, merge or insert_overwrite"))
+            let fix = "write append, merge, delete+insert or insert_overwrite";
+            Err(bad("incremental_strategy", format!("\"{word}\""), fix))
         }
     }
 }

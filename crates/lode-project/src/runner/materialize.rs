@@ -104,7 +104,9 @@ async fn write(
     let (mode, verb) = match &node.materialized {
         Materialized::Incremental(strategy) if is_incremental => match strategy {
             Strategy::Append => (WriteMode::Append, "INSERT 0"),
-            Strategy::Merge(keys) => (WriteMode::Merge { keys: keys.clone() }, "MERGE"),
+            Strategy::Merge { keys, keeps_all } => {
+                (WriteMode::Merge { keys: keys.clone(), keeps_all: *keeps_all }, "MERGE")
+            }
             Strategy::InsertOverwrite => (WriteMode::ReplacePartitions, "INSERT OVERWRITE"),
         },
         _ => (WriteMode::Replace, "SELECT"),

@@ -127,14 +127,17 @@ async fn a_merge_is_reused_only_when_it_does_not_read_itself() {
     for _ in 0..3 {
         bench.run(Command::Build, &[]).await;
     }
-    assert_eq!(bench.take_writes(), ["write public.m replace", "write public.m merge id"]);
+    assert_eq!(bench.take_writes(), ["write public.m replace", "write public.m delete+insert id"]);
     let own =
         format!("{head} {{% if is_incremental() %}} where ts > (select max(ts) from {{{{ this }}}}) {{% endif %}}");
     let bench = Bench::new(&[("models/s.yml", SOURCES), ("models/m.sql", &own)]);
     for _ in 0..3 {
         bench.run(Command::Build, &[]).await;
     }
-    assert_eq!(bench.take_writes(), ["write public.m replace", "write public.m merge id", "write public.m merge id"]);
+    assert_eq!(
+        bench.take_writes(),
+        ["write public.m replace", "write public.m delete+insert id", "write public.m delete+insert id"]
+    );
 }
 
 #[tokio::test]

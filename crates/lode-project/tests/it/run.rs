@@ -107,12 +107,29 @@ select * from {{ source('bronze', 'orders') }}
     assert!(!bench.warehouse.sql.lock()["public.m"].contains("max(ts)"));
     let results = bench.run(Command::Run, &[]).await;
     assert_eq!(outcome(&results, "m").message, "MERGE 3");
-    assert_eq!(bench.take_writes(), ["write public.m merge id,day"]);
+    assert_eq!(bench.take_writes(), ["write public.m delete+insert id,day"]);
     assert!(bench.warehouse.sql.lock()["public.m"].contains("select max(ts) from \"public\".\"m\""));
     assert_eq!(bench.warehouse.specs.lock()[1].on_schema_change, "append_new_columns");
     bench.overrides.full_refresh = true;
     bench.run(Command::Run, &[]).await;
     assert_eq!(bench.take_writes(), ["write public.m replace"]);
+}
+
+#[tokio::test]
+async fn a_key_keeps_all_new_rows_unless_the_strategy_is_merge() {
+    for (strategy, wanted) in [
+        ("", "delete+insert"),
+        (", incremental_strategy='default'", "delete+insert"),
+        (", incremental_strategy='delete+insert'", "delete+insert"),
+        (", incremental_strategy='merge'", "merge"),
+    ] {
+        let model = format!("{{{{ config(materialized='incremental', unique_key='id'{strategy}) }}}} select random()");
+        let bench = Bench::new(&[("models/m.sql", &model)]);
+        bench.run(Command::Run, &[]).await;
+        bench.take_writes();
+        bench.run(Command::Run, &[]).await;
+        assert_eq!(bench.take_writes(), [format!("write public.m {wanted} id")], "{strategy}");
+    }
 }
 
 #[tokio::test]

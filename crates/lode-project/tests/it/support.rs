@@ -179,7 +179,8 @@ impl Warehouse for FakeWarehouse {
         let mode = match &spec.mode {
             WriteMode::Replace => "replace".to_owned(),
             WriteMode::Append => "append".to_owned(),
-            WriteMode::Merge { keys } => format!("merge {}", keys.join(",")),
+            WriteMode::Merge { keys, keeps_all: false } => format!("merge {}", keys.join(",")),
+            WriteMode::Merge { keys, keeps_all: true } => format!("delete+insert {}", keys.join(",")),
             WriteMode::ReplacePartitions => format!("partitions {}", spec.partition_by.join(",")),
         };
         self.writes.lock().push(format!("write {} {mode}", spec.target));

@@ -27,9 +27,10 @@ use lode_core::sql_type;
 use super::kernel::{argument, by_row, data, over_arrays, strings, unsupported};
 
 /// The functions that take the place of casts.
-pub(super) fn functions() -> [ScalarUDF; 2] {
+pub(super) fn functions() -> [ScalarUDF; 3] {
     let signature = || Signature::any(1, Volatility::Immutable);
-    [super::function(ToText { signature: signature() }), super::function(ReadTime { signature: signature() })]
+    let read_time = |has_zone| super::function(ReadTime { has_zone, signature: signature() });
+    [super::function(ToText { signature: signature() }), read_time(false), read_time(true)]
 }
 
 /// Types whose text the planner's own cast writes otherwise.
@@ -51,14 +52,15 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let wanted = cast.field.data_type();
             let Ok(from) = cast.expr.get_type(schema) else { return Ok(Transformed::no(expr)) };
             let inner = || cast.expr.as_ref().clone();
-            let [to_text, read_time] = functions();
+            let [to_text, read_local, read_zoned] = functions();
             if is_text(wanted) && differs(&from) {
                 let text = Arc::new(to_text).call(vec![inner()]);
                 let is_done = wanted == &DataType::Utf8View;
                 return Ok(Transformed::yes(if is_done { text } else { text.cast_to(wanted, schema)? }));
             }
-            if is_text(&from) && matches!(wanted, DataType::Timestamp(..)) {
-                let time = Arc::new(read_time).call(vec![inner()]);
+            if let (true, DataType::Timestamp(_, zone)) = (is_text(&from), wanted) {
+                let read = if zone.is_some() { read_zoned } else { read_local };
+                let time = Arc::new(read).call(vec![inner()]);
                 let wanted = wanted.clone();
                 return Ok(Transformed::yes(if wanted == sql_type::timestamp() {
                     time
@@ -147,15 +149,17 @@ impl AnalyzerRule for Casts {
     }
 }
 
-/// Text as a timestamp: what the kernel reads, and times without seconds.
+/// Text as a timestamp: what the kernel reads, and times without seconds. With a zone it is the moment in UTC; without,
+/// the zone in the text must be right and is not heeded. Source: PostgreSQL 15, 8.5.1.3.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ReadTime {
+    has_zone: bool,
     signature: Signature,
 }
 
 impl ScalarUDFImpl for ReadTime {
     fn name(&self) -> &str {
-        "read_time"
+        if self.has_zone { "read_time_with_zone" } else { "read_time" }
     }
 
     fn signature(&self) -> &Signature {
@@ -169,14 +173,25 @@ impl ScalarUDFImpl for ReadTime {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         over_arrays(&args, |arrays| {
             let texts = strings(argument(arrays, 0)?)?;
-            let times: TimestampMicrosecondArray = by_row(&[&texts], texts.len(), |at| read_time(texts.value(at)))?;
+            let times: TimestampMicrosecondArray = by_row(&[&texts], texts.len(), |at| {
+                let text = texts.value(at).trim();
+                let moment = read_time(text)?;
+                let without_zone = || (!self.has_zone).then(|| cut_zone(text))?;
+                without_zone().map_or(Ok(moment), |text| read_time(&text))
+            })?;
             Ok(Arc::new(times))
         })
     }
 }
 
-fn read_time(text: &str) -> Result<i64> {
-    let trimmed = text.trim();
+/// The text without the zone at its end; `None` if it has none.
+fn cut_zone(text: &str) -> Option<String> {
+    let (day, time) = text.split_once([' ', 'T', 't'])?;
+    let (clock, _) = time.split_at(time.find(['+', '-', 'Z', 'z', ' '])?);
+    Some(format!("{day} {clock}"))
+}
+
+fn read_time(trimmed: &str) -> Result<i64> {
     let read = |text: &str| string_to_datetime(&Utc, text).ok().map(|time| time.timestamp_micros());
     // `10:00` and `10:00+02` lack the seconds that the reader wants.
     let with_seconds = || {
@@ -186,7 +201,7 @@ fn read_time(text: &str) -> Result<i64> {
         (clock.matches(':').count() == 1).then(|| format!("{day} {clock}:00{zone}"))
     };
     read(trimmed).or_else(|| read(&with_seconds()?)).ok_or_else(|| {
-        let shown: String = text.chars().take(80).collect();
+        let shown: String = trimmed.chars().take(80).collect();
         data(
             format!("\"{shown}\" is no timestamp"),
             "write it as 2026-01-03 10:00:00, or read it by a pattern: to_timestamp(x, 'DD.MM.YYYY HH24:MI')",

@@ -82,8 +82,9 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
+/// Whether a value is whole already. With digits as second argument (`round(x, 1)`) it need not be.
 fn is_rounded(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarFunction(call) if matches!(call.func.name(), "round" | "round_to_whole" | "floor" | "ceil" | "trunc"))
+    matches!(expr, Expr::ScalarFunction(call) if call.args.len() == 1 && matches!(call.func.name(), "round" | "round_to_whole" | "floor" | "ceil" | "trunc"))
 }
 
 /// `x similar to p` as the regular expression that it stands for. Source: PostgreSQL 15, 9.7.2.

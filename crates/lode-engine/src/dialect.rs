@@ -35,12 +35,14 @@ impl VisitorMut for Rewrite {
             Expr::AtTimeZone { timestamp, time_zone } => {
                 *expr = call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()]);
             }
-            // A cast to `varchar(n)` cuts.
+            // A cast to `varchar(n)` cuts, and blanks at the end of a `char(n)` do not count. The cast that stays has no
+            // length: text that was rewritten and parsed again is the same.
             Expr::Cast { data_type, .. } => {
-                if let Some(length) = length_of(data_type) {
-                    let inner = expr.clone();
+                if let Some((length, is_padded)) = length_of(data_type) {
+                    *data_type = DataType::Varchar(None);
                     let length = Expr::Value(Value::Number(length.to_string(), false).into());
-                    *expr = call("left", vec![inner, length]);
+                    let cut = call("left", vec![expr.clone(), length]);
+                    *expr = if is_padded { call("rtrim", vec![cut]) } else { cut };
                 }
             }
             _ => {}
@@ -49,13 +51,17 @@ impl VisitorMut for Rewrite {
     }
 }
 
-fn length_of(data_type: &DataType) -> Option<u64> {
-    let length = match data_type {
-        DataType::Varchar(length) | DataType::CharacterVarying(length) => length.as_ref()?,
+/// Characters that a text type holds, and whether PostgreSQL pads it.
+fn length_of(data_type: &DataType) -> Option<(u64, bool)> {
+    let (length, is_padded) = match data_type {
+        DataType::Varchar(length) | DataType::CharacterVarying(length) => (length.as_ref()?, false),
+        DataType::Char(Some(length)) | DataType::Character(Some(length)) => (length, true),
+        // Bare `char` is `char(1)`.
+        DataType::Char(None) | DataType::Character(None) => return Some((1, true)),
         _ => return None,
     };
     match length {
-        CharacterLength::IntegerLength { length, .. } => Some(*length),
+        CharacterLength::IntegerLength { length, .. } => Some((*length, is_padded)),
         CharacterLength::Max => None,
     }
 }

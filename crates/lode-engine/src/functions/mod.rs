@@ -9,7 +9,7 @@ mod kernel;
 mod math;
 mod patterns;
 mod series;
-mod types;
+pub(crate) mod types;
 mod zones;
 
 use std::sync::Arc;

@@ -3,19 +3,34 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{DataType as Sql, ExactNumberInfo, TimezoneInfo};
 
-use lode_core::sql_type;
+use lode_core::{ErrorKind, Problem, sql_type};
 
 #[derive(Debug)]
 pub(super) struct Types;
 
 impl TypePlanner for Types {
     fn plan_type_field(&self, name: &Sql) -> Result<Option<FieldRef>> {
+        if let Some(refused) = refused(name) {
+            return Err(DataFusionError::External(Box::new(refused)));
+        }
         Ok(plan(name).map(|data_type| Arc::new(Field::new("", data_type, true))))
     }
+}
+
+/// Timestamps have microseconds; one of fewer digits would have to be rounded wherever it is made.
+pub(crate) fn refused(name: &Sql) -> Option<Problem> {
+    let digits = match name {
+        Sql::Timestamp(Some(digits), _) | Sql::TimestampNtz(Some(digits)) | Sql::Datetime(Some(digits)) => *digits,
+        _ => return None,
+    };
+    (digits < 6).then(|| {
+        Problem::new(ErrorKind::Unsupported, format!("`{}` is not supported", name.to_string().to_lowercase()))
+            .fix("use `timestamp`, which has microseconds, and cut where it matters: `date_trunc('second', x)`")
+    })
 }
 
 fn plan(name: &Sql) -> Option<DataType> {

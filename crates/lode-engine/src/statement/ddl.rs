@@ -17,6 +17,7 @@ use lode_lake::{Constraint, Operation, TableChange, TableDefinition};
 use super::{StatementResult, done, names};
 use crate::engine::{Inner, entry_name};
 use crate::expect::Pass;
+use crate::functions::types;
 use crate::parse;
 use crate::tables::resolve;
 use crate::write::{Attempt, Author, Rows, free_location};
@@ -225,6 +226,9 @@ fn define(
 fn field(table: &TableName, column: &ColumnDef, checks: &mut Vec<Constraint>) -> Result<Field, Problem> {
     let name = names::folded(&column.name);
     let place = |problem: Problem| problem.at(Place::of(format!("column {name} of {table}")));
+    if let Some(refused) = types::refused(&column.data_type) {
+        return Err(place(refused));
+    }
     let mut field = sql_type::field(&name, &column.data_type.to_string()).map_err(place)?;
     for option in &column.options {
         match &option.option {

@@ -128,3 +128,13 @@ async fn a_script_stops_at_its_first_error_and_keeps_what_ran() {
     assert!(error.contains("column \"nope\" does not exist"), "{error}");
     assert_eq!(fixture.must("show tables").await, ["public|a|table"]);
 }
+
+#[tokio::test]
+async fn lengths_and_digits_of_types_are_kept_or_refused() {
+    let fixture = Fixture::new().await;
+    fixture.must("create view v as select 'abcdef'::varchar(3) as a, 'abc'::char(2) as b").await;
+    assert_eq!(fixture.must("select * from v").await, ["abc|ab"]);
+    let error = fixture.error("create table t (at timestamp(3))").await;
+    assert!(error.contains("`timestamp(3)` is not supported"), "{error}");
+    fixture.must("create table t (at timestamp(6))").await;
+}

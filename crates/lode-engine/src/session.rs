@@ -65,7 +65,7 @@ impl Sessions {
         let mut state = self.base.clone();
         state.config_mut().options_mut().catalog.default_schema.clone_from(&session.default_schema);
         state.register_catalog_list(pins.names());
-        statement::register_table_functions(&mut state, pins);
+        statement::register_table_functions(&mut state, pins, &session.default_schema);
         let options = Arc::clone(state.config_options());
         let properties = state.execution_props_mut();
         properties.mark_start_execution(options);

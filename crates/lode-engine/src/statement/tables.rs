@@ -24,22 +24,25 @@ pub(crate) const TABLE_FUNCTIONS: [&str; 3] = ["table_at", "table_history", "tab
 const HISTORY_LIMIT: usize = 10_000;
 
 /// Makes the answers that were looked up before planning callable by name.
-pub(crate) fn register_table_functions(state: &mut SessionState, pins: &Pins) {
+pub(crate) fn register_table_functions(state: &mut SessionState, pins: &Pins, default_schema: &str) {
     for name in TABLE_FUNCTIONS {
-        state.register_udtf(name, Arc::new(Pinned { name, pins: pins.clone() }));
+        let default_schema = default_schema.to_owned();
+        state.register_udtf(name, Arc::new(Pinned { name, default_schema, pins: pins.clone() }));
     }
 }
 
 #[derive(Debug)]
 struct Pinned {
     name: &'static str,
+    default_schema: String,
     pins: Pins,
 }
 
 impl TableFunctionImpl for Pinned {
     fn call_with_args(&self, arguments: TableFunctionArgs<'_, '_>) -> PlanResult<Arc<dyn TableProvider>> {
         let texts: Option<Vec<String>> = arguments.exprs().iter().map(literal).collect();
-        let call = texts.map(|arguments| Call { name: self.name.to_owned(), arguments });
+        let (name, default_schema) = (self.name.to_owned(), self.default_schema.clone());
+        let call = texts.map(|arguments| Call { name, arguments, default_schema });
         call.and_then(|call| self.pins.call(&call.key())).ok_or_else(|| {
             let problem = Problem::new(ErrorKind::Syntax, format!("{}() takes literals only", self.name))
                 .fix(format!("write {}", usage(self.name)));

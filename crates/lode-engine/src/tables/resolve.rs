@@ -64,10 +64,7 @@ pub(crate) async fn resolve(
                 }
             }
         }
-        for call in calls_in(statement) {
-            let provider = statement::table_function(catalog, &call.name, &call.arguments, session).await?;
-            resolved.calls.push((call.key(), provider));
-        }
+        resolved.look_up_calls(catalog, statement, session).await?;
         return Ok(resolved);
     }
     Err(Problem::new(ErrorKind::Conflict, "the tables of the statement kept changing while they were read")
@@ -130,6 +127,26 @@ pub(crate) fn name_of(reference: &TableReference, default_schema: &str) -> Optio
 }
 
 impl Resolved {
+    /// Answers the table functions of the statement and of the views below it, each where its bare names are looked up.
+    async fn look_up_calls(
+        &mut self,
+        catalog: &Arc<Catalog>,
+        statement: &Statement,
+        session: &SqlSession,
+    ) -> Result<(), Problem> {
+        let mut calls = calls_in(statement, &session.default_schema);
+        for (view, statement) in self.views.values() {
+            calls.extend(calls_in(statement, &view_schema::default_schema(view)));
+        }
+        let keyed: BTreeMap<String, Call> = calls.into_iter().map(|call| (call.key(), call)).collect();
+        for (key, call) in keyed {
+            let session = SqlSession { default_schema: call.default_schema.clone(), ..session.clone() };
+            let provider = statement::table_function(catalog, &call.name, &call.arguments, &session).await?;
+            self.calls.push((key, provider));
+        }
+        Ok(())
+    }
+
     /// The statement and the views below it without comments and spacing, each with the schema of its bare names.
     pub(crate) fn text(&self, statement: &Statement, default_schema: &str) -> String {
         let views: BTreeMap<&TableName, &(ViewEntry, Statement)> = self.views.iter().collect();
@@ -212,18 +229,23 @@ async fn plan_view(
 pub(crate) struct Call {
     pub(crate) name: String,
     pub(crate) arguments: Vec<String>,
+    /// Where a bare table name among the arguments is looked up.
+    pub(crate) default_schema: String,
 }
 
 impl Call {
     pub(crate) fn key(&self) -> String {
-        format!("{}({})", self.name, self.arguments.join(","))
+        format!("{}({}) in {}", self.name, self.arguments.join(","), self.default_schema)
     }
 }
 
 /// Calls of table functions of ours in a statement.
-fn calls_in(statement: &Statement) -> Vec<Call> {
-    struct Calls(Vec<Call>);
-    impl Visitor for Calls {
+fn calls_in(statement: &Statement, default_schema: &str) -> Vec<Call> {
+    struct Calls<'a> {
+        default_schema: &'a str,
+        found: Vec<Call>,
+    }
+    impl Visitor for Calls<'_> {
         type Break = ();
 
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
@@ -232,14 +254,15 @@ fn calls_in(statement: &Statement) -> Vec<Call> {
                 if statement::TABLE_FUNCTIONS.contains(&name.as_str()) {
                     let arguments: Option<Vec<String>> = arguments.args.iter().map(literal).collect();
                     if let Some(arguments) = arguments {
-                        self.0.push(Call { name, arguments });
+                        let default_schema = self.default_schema.to_owned();
+                        self.found.push(Call { name, arguments, default_schema });
                     }
                 }
             }
             ControlFlow::Continue(())
         }
     }
-    let mut calls = Calls(Vec::new());
+    let mut calls = Calls { default_schema, found: Vec::new() };
     let mut statement = statement;
     while let Statement::Explain(explain) = statement {
         statement = &explain.statement;
@@ -247,7 +270,7 @@ fn calls_in(statement: &Statement) -> Vec<Call> {
     if let Statement::Statement(inner) = statement {
         let _ = inner.visit(&mut calls);
     }
-    calls.0
+    calls.found
 }
 
 fn literal(argument: &FunctionArg) -> Option<String> {

@@ -1,5 +1,7 @@
 //! Statements of `lode sql`.
 
+use lode_core::Warehouse as _;
+
 use crate::fixture::Fixture;
 
 #[tokio::test]
@@ -137,4 +139,20 @@ async fn lengths_and_digits_of_types_are_kept_or_refused() {
     let error = fixture.error("create table t (at timestamp(3))").await;
     assert!(error.contains("`timestamp(3)` is not supported"), "{error}");
     fixture.must("create table t (at timestamp(6))").await;
+}
+
+#[tokio::test]
+async fn a_view_over_a_table_function_reads_where_it_was_defined() {
+    let mut fixture = Fixture::new().await;
+    fixture.must("create table t as select 1 as id; insert into t values (2)").await;
+    fixture.must("create view first as select id from table_at('t', 0)").await;
+    fixture.must("create view steps as select h.version from table_history('t') as h join first on true").await;
+    assert_eq!(fixture.must("select * from first").await, ["1"]);
+    fixture.session.default_schema = "other".into();
+    fixture.must("create table other.t as select 5 as id").await;
+    let both = "select a.id, b.id from public.first a, table_at('t', 0) b";
+    assert_eq!(fixture.must(both).await, ["1|5"]);
+    assert_eq!(fixture.must("select version from public.steps order by 1").await, ["0", "1"]);
+    let prepared = fixture.engine.prepare("select * from public.first", &fixture.session).await.unwrap();
+    assert!(prepared.is_volatile);
 }

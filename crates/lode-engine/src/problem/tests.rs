@@ -31,3 +31,11 @@ fn an_unknown_function_suggests_a_near_one() {
     assert_eq!(problem.remedy(), Some("did you mean date_trunc()?"));
     assert_eq!(problem.places()[0].to_string(), "m.sql:1:8");
 }
+
+#[test]
+fn a_lack_of_memory_names_what_helps() {
+    let problem = explain(DataFusionError::ResourcesExhausted("sort\nmore".into()), "select 1", "<sql>");
+    assert_eq!(problem.kind(), ErrorKind::Full);
+    let fix = problem.remedy().unwrap();
+    assert!(fix.contains("machine with more memory") && !fix.contains("lode.yml"), "{fix}");
+}

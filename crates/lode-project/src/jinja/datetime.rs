@@ -85,32 +85,18 @@ impl Object for PyDateTime {
     }
 }
 
-type With = fn(NaiveDateTime, u32) -> Option<NaiveDateTime>;
-
+/// All parts at once: the 31st becomes the 1st of a shorter month without standing on its 31st in between.
 fn replace(time: &PyDateTime, args: &[Value]) -> Result<Value, Error> {
     let (kwargs,): (Kwargs,) = from_args(args)?;
-    let mut new = time.clone();
-    let number = |key: &str| kwargs.get::<Option<u32>>(key);
-    let fields: [(&str, With); 5] = [
-        ("day", |time, value| time.with_day(value)),
-        ("month", |time, value| time.with_month(value)),
-        ("hour", |time, value| time.with_hour(value)),
-        ("minute", |time, value| time.with_minute(value)),
-        ("second", |time, value| time.with_second(value)),
-    ];
+    let old = time.time;
+    let part = |key: &str, old: u32| Ok::<u32, Error>(kwargs.get::<Option<u32>>(key)?.unwrap_or(old));
+    let year = kwargs.get::<Option<i32>>("year")?.unwrap_or(old.year());
+    let date = NaiveDate::from_ymd_opt(year, part("month", old.month())?, part("day", old.day())?);
+    let (hour, minute) = (part("hour", old.hour())?, part("minute", old.minute())?);
+    let (second, micros) = (part("second", old.second())?, part("microsecond", old.nanosecond() / 1000)?);
+    let new = date.and_then(|date| date.and_hms_micro_opt(hour, minute, second, micros));
     let out = || Error::new(ErrorKind::InvalidOperation, "replace: value is out of range");
-    if let Some(year) = kwargs.get::<Option<i32>>("year")? {
-        new.time = new.time.with_year(year).ok_or_else(out)?;
-    }
-    for (key, with) in fields {
-        if let Some(value) = number(key)? {
-            new.time = with(new.time, value).ok_or_else(out)?;
-        }
-    }
-    if let Some(micros) = number("microsecond")? {
-        new.time = new.time.with_nanosecond(micros.saturating_mul(1000)).ok_or_else(out)?;
-    }
-    Ok(Value::from_object(new))
+    Ok(Value::from_object(PyDateTime { time: new.ok_or_else(out)?, ..time.clone() }))
 }
 
 fn checked_format(time: &NaiveDateTime, format: &str) -> Result<String, Error> {

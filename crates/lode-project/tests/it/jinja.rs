@@ -53,6 +53,10 @@ const PROBES: &[(&str, &str)] = &[
     ("{{ add(1, 2) }} {{ add(1) }} {{ add(b=5, a=1) }}", "3 11 6"),
     ("{{ typed() | length }} {{ typed()[1] }} {{ kinds(1, 2, x=3) }}", "2 b (1,) (2,) {'x': 3}"),
     ("{{ fact(5) }} {{ chained(1) }} {{ shop.add(1, 1) }} {{ dbt.type_string() }}", "120 1-1 2 text"),
+    (
+        "{% set d = modules.datetime.datetime %}{{ d(2024, 1, 31).replace(month=2, day=1) }} {{ d(2024, 2, 1).replace(day=31, month=1) }} {{ d(2024, 2, 29, 5).replace(year=2023, day=1, minute=7) }}",
+        "2024-02-01 00:00:00 2024-01-31 00:00:00 2023-02-01 05:07:00",
+    ),
     ("{% call wrap('b') %}in{{ 1 }}side{% endcall %}", "<b>in1side</b>"),
     (
         "{{ pick() }} {{ adapter.quote('a b') }} {{ target.type }} {{ target.schema }} {{ target.name }} {{ adapter.type() }}",

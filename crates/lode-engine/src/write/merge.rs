@@ -9,6 +9,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, Rows as KeyRows, SortField};
 use datafusion::catalog::TableProvider;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use futures::{TryStreamExt, future};
 
@@ -24,12 +25,17 @@ use crate::engine::Inner;
 use crate::problem;
 use crate::tables::{LakeTable, Pins};
 
+/// Bytes that a key takes beyond its own: its place in a hash table that may just have doubled, and its allocation.
+const KEY_OVERHEAD_BYTES: usize = 96;
+
 /// The newest position of each key among the incoming rows. A key with a NULL in it equals no other, as in SQL.
 pub(crate) struct Keys {
     columns: Vec<String>,
     converter: RowConverter,
     newest: HashMap<Box<[u8]>, u64>,
     next: u64,
+    /// The part of the statements' memory that `newest` takes.
+    memory: MemoryReservation,
 }
 
 /// Old files that were written anew.
@@ -40,7 +46,7 @@ pub(crate) struct Moved {
 }
 
 impl Keys {
-    fn new(columns: &[String], schema: &SchemaRef) -> Result<Self, Problem> {
+    fn new(columns: &[String], schema: &SchemaRef, pool: &Arc<dyn MemoryPool>) -> Result<Self, Problem> {
         let fields: Result<Vec<SortField>, Problem> = columns
             .iter()
             .map(|name| {
@@ -57,7 +63,8 @@ impl Keys {
             })
             .collect();
         let converter = RowConverter::new(fields?).map_err(|error| problem::arrow(&error))?;
-        Ok(Self { columns: columns.to_vec(), converter, newest: HashMap::new(), next: 0 })
+        let memory = MemoryConsumer::new("merge keys").register(pool);
+        Ok(Self { columns: columns.to_vec(), converter, newest: HashMap::new(), next: 0, memory })
     }
 
     fn columns_of(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, Problem> {
@@ -71,16 +78,22 @@ impl Keys {
         self.converter.convert_columns(columns).map_err(|error| problem::arrow(&error))
     }
 
-    /// Takes note of rows in the order of their arrival.
+    /// Takes note of rows in the order of their arrival. Errors: `Full` when the keys exceed the memory of statements.
     fn note(&mut self, batch: &RecordBatch) -> Result<(), Problem> {
         let columns = self.columns_of(batch)?;
         let rows = self.rows_of(&columns)?;
+        let bytes_of = |row: &[u8]| row.len() + KEY_OVERHEAD_BYTES;
+        // Asked for before it is taken; what known keys did not need goes back.
+        let most = rows.iter().map(|row| bytes_of(row.as_ref())).sum();
+        self.memory.try_grow(most).map_err(problem::running)?;
+        let mut taken = 0;
         for (at, row) in rows.iter().enumerate() {
-            if !has_null(&columns, at) {
-                self.newest.insert(Box::from(row.as_ref()), self.next);
+            if !has_null(&columns, at) && self.newest.insert(Box::from(row.as_ref()), self.next).is_none() {
+                taken += bytes_of(row.as_ref());
             }
             self.next += 1;
         }
+        self.memory.shrink(most - taken);
         Ok(())
     }
 
@@ -119,7 +132,8 @@ impl Inner {
         columns: &[String],
         keeps_all: bool,
     ) -> Result<LaneEnd, Problem> {
-        let mut keys = Keys::new(columns, &shared.definition.schema)?;
+        let pool = &self.sessions.base().runtime_env().memory_pool;
+        let mut keys = Keys::new(columns, &shared.definition.schema, pool)?;
         if columns.is_empty() {
             return Err(Problem::new(ErrorKind::Config, "a merge needs a key").fix("set `unique_key`"));
         }

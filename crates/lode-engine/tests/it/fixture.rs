@@ -25,11 +25,16 @@ pub(crate) fn noon() -> DateTime<Utc> {
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
+        Self::with_memory(None).await
+    }
+
+    /// As `new`, where statements may hold so many bytes.
+    pub(crate) async fn with_memory(memory_bytes: Option<usize>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::local(&folder.path().join("lake")).unwrap();
         let options = OpenOptions { adopt: false, clock: Arc::new(FixedClock::new(noon())) };
         let catalog = Catalog::open(store, folder.path(), options).await.unwrap();
-        let options = EngineOptions { partitions: 2, ..EngineOptions::new(folder.path()) };
+        let options = EngineOptions { memory_bytes, partitions: 2, ..EngineOptions::new(folder.path()) };
         let engine = Engine::new(Arc::clone(&catalog), options).unwrap();
         Self { engine, session: SqlSession::new(noon()), _folder: folder }
     }

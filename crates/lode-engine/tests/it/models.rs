@@ -118,6 +118,30 @@ async fn a_merge_that_keeps_all_replaces_every_old_row_of_a_key_by_every_new_one
 }
 
 #[tokio::test]
+async fn keys_of_a_merge_that_do_not_fit_into_memory_are_an_error() {
+    let fixture = Fixture::with_memory(Some(1 << 20)).await;
+    build(&fixture, "select 1::bigint as id", &WriteSpec::new(gold("m"), WriteMode::Append)).await.unwrap();
+    let merge = WriteSpec::new(gold("m"), WriteMode::Merge { keys: vec!["id".into()], keeps_all: true });
+    let keys = |count: i64, distinct: i64| {
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
+        let ids: Int64Array = (0..count).map(|at| at % distinct).collect();
+        let whole = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids)]).unwrap();
+        let batches: Vec<_> = (0..count as usize).step_by(1_000).map(|at| Ok(whole.slice(at, 1_000))).collect();
+        (schema, stream::iter(batches).boxed())
+    };
+    let (schema, rows) = keys(20_000, 20_000);
+    let problem = fixture.engine.write_batches(schema, rows, &merge).await.unwrap_err();
+    assert_eq!(problem.kind(), ErrorKind::Full, "{}", problem.render());
+    assert_eq!(fixture.must("select * from gold.m").await, ["1"]);
+    // Few keys fit however many rows there are, and what a merge held is free again after it.
+    for _ in 0..3 {
+        let (schema, rows) = keys(20_000, 4_000);
+        fixture.engine.write_batches(schema, rows, &merge).await.unwrap();
+    }
+    assert_eq!(fixture.must("select count(*) from gold.m").await, ["20000"]);
+}
+
+#[tokio::test]
 async fn changed_columns_follow_the_policy() {
     let fixture = Fixture::new().await;
     let mut spec = WriteSpec::new(gold("m"), WriteMode::Append);

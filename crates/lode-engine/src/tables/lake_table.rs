@@ -80,7 +80,7 @@ impl LakeTable {
     }
 
     /// Files that may hold rows for which `filters` hold.
-    fn live_files(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<LiveFile>> {
+    pub(crate) fn live_files(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<LiveFile>> {
         let files = self.snapshot.files.as_slice();
         let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(files.to_vec()) };
         let schema = DFSchema::try_from(Arc::clone(&self.schema))?;

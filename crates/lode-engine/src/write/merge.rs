@@ -9,7 +9,10 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, Rows as KeyRows, SortField};
 use datafusion::catalog::TableProvider;
+use datafusion::common::{Column, ScalarValue};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Expr, lit};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use futures::{TryStreamExt, future};
 
@@ -107,6 +110,20 @@ impl Keys {
         Ok(rows.iter().enumerate().map(|pair| Some(is_last(pair))).collect())
     }
 
+    /// Lowest and highest value of the first key column; `None` without keys.
+    fn reach(&self) -> Result<Option<(ScalarValue, ScalarValue)>, Problem> {
+        // Bytes of keys compare as the keys do, first column first.
+        let (Some(lowest), Some(highest)) = (self.newest.keys().min(), self.newest.keys().max()) else {
+            return Ok(None);
+        };
+        let parser = self.converter.parser();
+        let ends = [parser.parse(lowest), parser.parse(highest)];
+        let columns = self.converter.convert_rows(ends).map_err(|error| problem::arrow(&error))?;
+        let Some(first) = columns.first() else { return Ok(None) };
+        let end = |at| ScalarValue::try_from_array(first, at).map_err(problem::running);
+        Ok(Some((end(0)?, end(1)?)))
+    }
+
     /// Which old rows have a key that no new row has.
     fn untouched(&self, batch: &RecordBatch) -> Result<BooleanArray, Problem> {
         let columns = self.columns_of(batch)?;
@@ -183,15 +200,23 @@ impl Inner {
         if keys.as_ref().is_some_and(|keys| keys.newest.is_empty()) && !target.rewrite {
             return Ok(Moved::default());
         }
+        let table = Arc::new(Old {
+            store: self.catalog.store().clone(),
+            location: target.location.clone(),
+            snapshot: Arc::clone(old),
+        });
+        let state = self.sessions.state(&SqlSession::new(self.catalog.now()), &Pins::default());
+        let files = match &keys {
+            Some(keys) if !target.rewrite => {
+                let (table, keys, state) = (Arc::clone(&table), Arc::clone(keys), state.clone());
+                self.cpu.run(async move { table.files_in_reach(&state, &keys) }).await?
+            }
+            _ => old.files.as_ref().clone(),
+        };
         let mut work = Vec::new();
-        for chunk in split(&old.files, self.options.partitions) {
-            let table = Old {
-                store: self.catalog.store().clone(),
-                location: target.location.clone(),
-                snapshot: Arc::clone(old),
-            };
+        for chunk in split(files, self.options.partitions) {
             let (shared, keys, must_rewrite) = (Arc::clone(shared), keys.clone(), target.rewrite);
-            let state = self.sessions.state(&SqlSession::new(self.catalog.now()), &Pins::default());
+            let (table, state) = (Arc::clone(&table), state.clone());
             work.push(self.cpu.spawn(async move {
                 let mut writer = None;
                 let mut removed = Vec::new();
@@ -232,8 +257,7 @@ impl Inner {
 }
 
 /// Files dealt out over `lanes`, large ones first so that no lane gets all of them.
-fn split(files: &[LiveFile], lanes: usize) -> Vec<Vec<LiveFile>> {
-    let mut files = files.to_vec();
+fn split(mut files: Vec<LiveFile>, lanes: usize) -> Vec<Vec<LiveFile>> {
     files.sort_by_key(|live| std::cmp::Reverse(live.file.size_bytes));
     let mut dealt = vec![Vec::new(); lanes.max(1).min(files.len())];
     let lanes = dealt.len();
@@ -255,7 +279,7 @@ struct Old {
 impl Old {
     async fn rows(
         &self,
-        state: &datafusion::execution::session_state::SessionState,
+        state: &SessionState,
         file: &LiveFile,
         projection: Option<&Vec<usize>>,
     ) -> Result<SendableRecordBatchStream, Problem> {
@@ -266,10 +290,27 @@ impl Old {
         execute_stream(plan, state.task_ctx()).map_err(problem::running)
     }
 
+    /// Files whose statistics do not rule out that they hold a touched key.
+    fn files_in_reach(&self, state: &SessionState, keys: &Keys) -> Result<Vec<LiveFile>, Problem> {
+        let all = || self.snapshot.files.as_ref().clone();
+        let (Some(column), Some((lowest, highest))) = (keys.columns.first(), keys.reach()?) else { return Ok(all()) };
+        let table =
+            LakeTable::new(&self.store, &self.location, Arc::clone(&self.snapshot)).map_err(problem::running)?;
+        let schema = table.schema();
+        let Ok(field) = schema.field_with_name(column) else { return Ok(all()) };
+        // NaN lies outside of the bounds of floats; a column of another type has bounds of another type.
+        if field.data_type() != &lowest.data_type() || field.data_type().is_floating() {
+            return Ok(all());
+        }
+        let column = Expr::Column(Column::from_name(column));
+        let within = [column.clone().gt_eq(lit(lowest)), column.lt_eq(lit(highest))];
+        table.live_files(state, &within).map_err(problem::running)
+    }
+
     /// Reads the key columns of a file until a touched key is met.
     async fn holds_a_key(
         &self,
-        state: &datafusion::execution::session_state::SessionState,
+        state: &SessionState,
         file: &LiveFile,
         keys: &Keys,
         schema: &SchemaRef,

@@ -16,7 +16,7 @@ use lode_lake::Store;
 pub(crate) struct Fixture {
     pub(crate) engine: Engine,
     pub(crate) session: SqlSession,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 pub(crate) fn noon() -> DateTime<Utc> {
@@ -36,7 +36,12 @@ impl Fixture {
         let catalog = Catalog::open(store, folder.path(), options).await.unwrap();
         let options = EngineOptions { memory_bytes, partitions: 2, ..EngineOptions::new(folder.path()) };
         let engine = Engine::new(Arc::clone(&catalog), options).unwrap();
-        Self { engine, session: SqlSession::new(noon()), _folder: folder }
+        Self { engine, session: SqlSession::new(noon()), folder }
+    }
+
+    /// A path inside of the lake.
+    pub(crate) fn in_lake(&self, path: &str) -> std::path::PathBuf {
+        self.folder.path().join("lake").join(path)
     }
 
     /// Runs statements and returns the rows of the last one as text, cells separated by `|`, or its tag.

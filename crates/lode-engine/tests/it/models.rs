@@ -118,6 +118,36 @@ async fn a_merge_that_keeps_all_replaces_every_old_row_of_a_key_by_every_new_one
 }
 
 #[tokio::test]
+async fn a_merge_opens_only_files_whose_statistics_reach_its_keys() {
+    for (key, other) in [("v", "1"), ("'k' || v", "1"), ("timestamp '2026-01-01' + v * interval '1 hour'", "v")] {
+        let fixture = Fixture::new().await;
+        let append = WriteSpec::new(gold("m"), WriteMode::Append);
+        let rows = |from: u16, to: u16, state: &str| {
+            format!(
+                "select {key} as id, {other} as part, '{state}' as state from generate_series({from}, {to}) as s(v)"
+            )
+        };
+        build(&fixture, &rows(100, 199, "old"), &append).await.unwrap();
+        let far = fixture.must("select path from table_files('gold.m')").await;
+        build(&fixture, &rows(200, 299, "old"), &append).await.unwrap();
+        // The far file is away: whoever opens it fails.
+        let path = fixture.in_lake(&format!("gold/m/{}", far[0]));
+        let kept = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mode = WriteMode::Merge { keys: vec!["id".into(), "part".into()], keeps_all: false };
+        let merge = WriteSpec::new(gold("m"), mode);
+        build(&fixture, &rows(250, 310, "new"), &merge).await.unwrap_or_else(|problem| panic!("{}", problem.render()));
+        std::fs::write(&path, kept).unwrap();
+        let found = fixture.must("select state, count(*) from gold.m group by 1 order by 1").await;
+        assert_eq!(found, ["new|61", "old|150"], "{key}");
+        // One that is reached by a single key is opened.
+        build(&fixture, &rows(199, 200, "newest"), &merge).await.unwrap();
+        let found = fixture.must("select state, count(*) from gold.m group by 1 order by 1").await;
+        assert_eq!(found, ["new|61", "newest|2", "old|148"], "{key}");
+    }
+}
+
+#[tokio::test]
 async fn keys_of_a_merge_that_do_not_fit_into_memory_are_an_error() {
     let fixture = Fixture::with_memory(Some(1 << 20)).await;
     build(&fixture, "select 1::bigint as id", &WriteSpec::new(gold("m"), WriteMode::Append)).await.unwrap();

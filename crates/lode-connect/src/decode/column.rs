@@ -50,11 +50,13 @@ impl Reading {
 
     #[inline]
     pub(super) fn integer<T: TryFrom<i64>>(&self, text: &[u8]) -> Result<T, Unfit> {
+        self.check_zeros(text)?;
         number::integer(text).and_then(|value| T::try_from(value).ok()).ok_or(Unfit::Type)
     }
 
     #[inline]
     pub(super) fn double(&self, text: &[u8]) -> Result<f64, Unfit> {
+        self.check_zeros(text)?;
         let value = number::double(text, self.point).ok_or(Unfit::Type)?;
         if !self.is_declared && (!value.is_finite() || (text.len() > 15 && number::is_wide_integer(text))) {
             return Err(Unfit::Type);
@@ -63,7 +65,20 @@ impl Reading {
     }
 
     fn float(&self, text: &[u8]) -> Result<f32, Unfit> {
+        self.check_zeros(text)?;
         number::float(text, self.point).ok_or(Unfit::Type)
+    }
+
+    #[inline]
+    fn decimal(&self, text: &[u8], precision: u8, scale: u8) -> Result<i128, Unfit> {
+        self.check_zeros(text)?;
+        number::decimal(text, precision, scale, self.point).ok_or(Unfit::Type)
+    }
+
+    /// Nobody said that the column holds numbers: `01067` may be a code, and would come back as 1067.
+    #[inline]
+    fn check_zeros(&self, text: &[u8]) -> Result<(), Unfit> {
+        if !self.is_declared && number::has_leading_zero(text) { Err(Unfit::Type) } else { Ok(()) }
     }
 
     fn boolean(&self, text: &[u8]) -> Result<bool, Unfit> {
@@ -447,7 +462,7 @@ impl Column {
             Self::Float32(column) => column.push(reading.float(text)?),
             Self::Float64(column) => column.push(reading.double(text)?),
             Self::Decimal(column, precision, scale) => {
-                column.push(number::decimal(text, *precision, *scale, reading.point).ok_or(Unfit::Type)?);
+                column.push(reading.decimal(text, *precision, *scale)?);
             }
             Self::Date(column) => column.push(reading.day(text)?),
             Self::Timestamp(column) => column.push(reading.local(text)?),
@@ -479,10 +494,8 @@ impl Column {
             Self::Int32(column) => fill(column, cells, reading, unfit, |text| reading.integer(text)),
             Self::Float64(column) => fill(column, cells, reading, unfit, |text| reading.double(text)),
             Self::Decimal(column, precision, scale) => {
-                let (precision, scale, point) = (*precision, *scale, reading.point);
-                fill(column, cells, reading, unfit, |text| {
-                    number::decimal(text, precision, scale, point).ok_or(Unfit::Type)
-                });
+                let (precision, scale) = (*precision, *scale);
+                fill(column, cells, reading, unfit, |text| reading.decimal(text, precision, scale));
             }
             Self::Date(column) => fill(column, cells, reading, unfit, |text| reading.day(text)),
             Self::Timestamp(column) => fill(column, cells, reading, unfit, |text| reading.local(text)),

@@ -305,3 +305,20 @@ fn entries_of_a_zip_are_files_of_their_own() {
     let cut = files.put("cut.zip", &bytes[..bytes.len() / 2]);
     assert!(poison(read(&cut, &plan)).contains("cut or damaged"));
 }
+
+#[test]
+fn a_code_with_leading_zeros_is_no_inferred_number() {
+    let files = Files::new();
+    let first = files.put("a.csv", "zip,share,big\n1067,1.5,12345678901234567890\n2,0.5,0\n");
+    let second = files.put("b.csv", "zip,share,big\n01067,007.5,00\n -08,-0.25, +01\n0,0,0\n");
+    let plan = infer(&[first], &Format::Auto, None, None).unwrap();
+    assert_eq!(types(&plan.schema), ["zip bigint", "share double precision", "big numeric(38,0)"]);
+    let got = read(&second, &plan).unwrap();
+    assert_eq!(got.plain("zip"), ["NULL", "NULL", "0"]);
+    assert_eq!(got.plain("share"), ["NULL", "-0.25", "0.0"]);
+    assert_eq!(got.plain("big"), ["NULL", "NULL", "0"]);
+    let rescued = ["{\"zip\":\"01067\",\"share\":\"007.5\",\"big\":\"00\"}", "{\"zip\":\" -08\",\"big\":\" +01\"}", "NULL"];
+    assert_eq!(got.plain("_rescued"), rescued);
+    let declared = read_as("zip\n01067\n", Format::Csv(CsvOptions::default()), &[("zip", "integer")]);
+    assert_eq!(declared.plain("zip"), ["1067"]);
+}

@@ -61,6 +61,13 @@ pub(in super::super) fn integer(text: &[u8]) -> Option<i64> {
     }
 }
 
+/// Whether a zero stands before further digits (`007`), as in codes and not in numbers.
+#[inline]
+pub(in super::super) fn has_leading_zero(text: &[u8]) -> bool {
+    let (_, digits) = sign(text);
+    matches!(digits, [b'0', next, ..] if next.is_ascii_digit())
+}
+
 /// Parts of a plain decimal number: digits before and after the point, no exponent.
 #[inline]
 fn parts(text: &[u8], point: u8) -> Option<(bool, &[u8], &[u8])> {

@@ -131,3 +131,22 @@ fn a_json_record_can_be_read_again() {
     assert!(decode_record(b"{\"a\": 2", &plan, None).is_err());
     assert!(decode_record(b"{\"a\": 2}{\"a\": 3}", &plan, None).is_err());
 }
+
+#[test]
+fn a_list_with_an_unknown_member_in_it_is_rescued_whole() {
+    let files = Files::new();
+    let first = files.put("a.ndjson", "{\"l\":[{\"a\":1,\"m\":[{\"x\":1}]}]}\n");
+    let lines = [
+        "{\"l\":[{\"a\":1,\"b\":null},{\"a\":2}]}",
+        "{\"l\":[{\"a\":1},{\"a\":2,\"b\":3}]}",
+        "{\"l\":[{\"a\":1,\"m\":[{\"x\":1,\"y\":[]}]}]}",
+    ];
+    let second = files.put("b.ndjson", lines.join("\n"));
+    let plan = infer(&[first], &Format::Ndjson, None, None).unwrap();
+    let got = read(&second, &plan).unwrap();
+    assert_eq!(got.plain("l"), ["[{a: 1, m: }, {a: 2, m: }]", "NULL", "NULL"]);
+    assert_eq!(got.plain("_rescued"), ["NULL", lines[1], lines[2]]);
+    // Declared columns say what is wanted.
+    let declared = read_as(lines[1], Format::Ndjson, &[("l", "struct<a: bigint>[]")]);
+    assert_eq!(declared.plain("l"), ["[{a: 1}, {a: 2}]"]);
+}

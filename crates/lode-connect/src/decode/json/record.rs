@@ -132,6 +132,10 @@ impl RecordWriter<'_> {
                 let name = path.map_or(name.to_string(), |path| format!("{}.{name}", path.text()));
                 rescue.push_json(self.row, &name, value);
             }
+        } else if !self.reading.is_declared && cursor.slice(start, cursor.at) != b"null" {
+            // Inside a list: the list goes to `_rescued` as a whole.
+            let name = path.map(Path::text).unwrap_or_default();
+            self.refusal.get_or_insert(Refusal { name, why: Unfit::Type, start, end: cursor.at });
         }
         Ok(())
     }
@@ -283,7 +287,7 @@ impl RecordWriter<'_> {
         let mut unfit = None;
         let child = &mut list.child;
         let before = child.len();
-        // Inside a list there is no place for a path: a misfit makes the whole list unfit.
+        // Inside a list there is no place for a path: a misfit or an unknown member makes the whole list unfit.
         let rescue = self.rescue.take();
         let refusal = self.refusal.take();
         let walked = cursor.elements(depth, |cursor| {

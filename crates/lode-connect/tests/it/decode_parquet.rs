@@ -99,3 +99,22 @@ fn broken_files_are_poison() {
     assert!(poison(read(&files.put("text.parquet", "id,name\n1,2\n"), &plan)).contains("cut or damaged"));
     assert!(poison(read(&files.put("empty.parquet", ""), &plan)).contains("cut or damaged"));
 }
+
+fn record(members: Vec<(&str, Vec<Option<i64>>)>) -> ArrayRef {
+    let members = members.into_iter().map(|(name, values)| {
+        (Arc::new(Field::new(name, DataType::Int64, true)), Arc::new(Int64Array::from(values)) as ArrayRef)
+    });
+    Arc::new(StructArray::from(members.collect::<Vec<_>>()))
+}
+
+#[test]
+fn nested_members_that_no_field_takes_are_rescued() {
+    let files = Files::new();
+    let (first, second) = (files.put("a.parquet", ""), files.put("b.parquet", ""));
+    write(&first, vec![("r", record(vec![("n", vec![Some(1)])]))], 10);
+    write(&second, vec![("r", record(vec![("N", vec![Some(1), Some(2)]), ("m", vec![None, Some(3)])]))], 10);
+    let plan = infer(&[first], &Format::Auto, None, None).unwrap();
+    let got = read(&second, &plan).unwrap();
+    assert_eq!(got.plain("r"), ["{n: 1}", "NULL"]);
+    assert_eq!(got.plain("_rescued"), ["NULL", "{\"r\":\"{N: 2, m: 3}\"}"]);
+}

@@ -235,8 +235,21 @@ fn land_struct(source: &StructArray, target: &Field, reading: &Reading) -> Resul
     };
     let mut misfits = std::collections::BTreeSet::new();
     let mut children = Vec::with_capacity(fields.len());
-    for field in fields {
-        match source.column_by_name(field.name()) {
+    let members = source.fields();
+    let find = |wanted: &str| {
+        let exact = members.iter().position(|member| member.name() == wanted);
+        exact.or_else(|| members.iter().position(|member| member.name().eq_ignore_ascii_case(wanted)))
+    };
+    let taken: Vec<Option<usize>> = fields.iter().map(|field| find(field.name())).collect();
+    if !reading.is_declared {
+        // A member that no field takes would be lost: the value is kept as a whole elsewhere.
+        let left = source.columns().iter().enumerate().filter(|(at, _)| !taken.contains(&Some(*at)));
+        for (_, child) in left {
+            misfits.extend((0..source.len()).filter(|row| !source.is_null(*row) && !child.is_null(*row)));
+        }
+    }
+    for (field, at) in fields.iter().zip(taken) {
+        match at.and_then(|at| source.columns().get(at)) {
             None => children.push(new_null_array(field.data_type(), source.len())),
             Some(child) => {
                 let landed = land(child, field, reading)?;

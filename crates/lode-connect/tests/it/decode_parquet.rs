@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Date32Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+    ArrayRef, BinaryArray, Date32Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
     TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type};
@@ -117,4 +117,17 @@ fn nested_members_that_no_field_takes_are_rescued() {
     let got = read(&second, &plan).unwrap();
     assert_eq!(got.plain("r"), ["{n: 1}", "NULL"]);
     assert_eq!(got.plain("_rescued"), ["NULL", "{\"r\":\"{N: 2, m: 3}\"}"]);
+}
+
+#[test]
+fn bytes_that_are_no_text_do_not_vanish() {
+    let files = Files::new();
+    let path = files.put("a.parquet", "");
+    let bytes = BinaryArray::from_opt_vec(vec![Some("café".as_bytes()), Some(b"caf\xE9"), None]);
+    write(&path, vec![("b", Arc::new(bytes) as ArrayRef)], 10);
+    let plan = infer(&[], &Format::Parquet, Some(&declared(&[("b", "text")])), None).unwrap();
+    let got = read(&path, &plan).unwrap();
+    assert_eq!(got.plain("b"), ["café", "NULL"]);
+    let rejects: Vec<_> = got.rejects.iter().map(|reject| (reject.name.as_deref(), reject.line)).collect();
+    assert_eq!(rejects, [(Some("b"), 2)]);
 }

@@ -114,7 +114,10 @@ pub(super) fn land(source: &ArrayRef, target: &Field, reading: &Reading) -> Resu
         // Anything may become text; nothing else changes its family.
         (_, T::Utf8View) if mark(target).is_none() && !from.is_nested() => {
             let landed = cast_with_options(source, to, &CastOptions { safe: true, ..CastOptions::default() });
-            landed.map_or_else(|_| Ok(none_fits(source, to)), |array| Ok(whole(array)))
+            let Ok(array) = landed else { return Ok(none_fits(source, to)) };
+            // Bytes that are no text become NULL in the cast.
+            let misfits = (0..source.len()).filter(|row| array.is_null(*row) && !source.is_null(*row)).collect();
+            Ok(Landed { array, misfits })
         }
         _ => Ok(none_fits(source, to)),
     }

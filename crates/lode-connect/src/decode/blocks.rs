@@ -2,8 +2,8 @@
 
 use std::io::Read;
 
-use super::FileError;
 use super::encoding::{Encoding, Transcoder};
+use super::{FileError, input};
 
 /// Text of a block, if records are not longer.
 pub(super) const BLOCK_BYTES: usize = 4 << 20;
@@ -48,6 +48,7 @@ pub(super) struct BlockReader<'a> {
     line: u64,
     offset: u64,
     fail: &'a dyn Fn(std::io::Error) -> FileError,
+    shown_as: &'a str,
     /// The rest of a record that was too long is passed over up to its line end.
     is_skipping: bool,
 }
@@ -56,6 +57,7 @@ impl<'a> BlockReader<'a> {
     /// Reads the first block's worth of bytes and finds out the encoding.
     pub(super) fn open(
         reader: &'a mut dyn Read,
+        shown_as: &'a str,
         declared: Option<Encoding>,
         fail: &'a dyn Fn(std::io::Error) -> FileError,
     ) -> Result<Self, FileError> {
@@ -83,6 +85,7 @@ impl<'a> BlockReader<'a> {
             line: 1,
             offset: mark_len as u64,
             fail,
+            shown_as,
             is_skipping: false,
         })
     }
@@ -142,7 +145,11 @@ impl<'a> BlockReader<'a> {
             if self.rest.is_empty() {
                 return Ok(None);
             }
-            return self.cut(boundary, skip).map(Some);
+            let block = self.cut(boundary, skip)?;
+            if block.spoilt.is_some() && !boundary.resumes_at_line() {
+                return Err(no_end(self.shown_as, &block));
+            }
+            return Ok(Some(block));
         }
     }
 
@@ -213,6 +220,19 @@ impl<'a> BlockReader<'a> {
         self.offset += self.encoding.original_len(&text);
         Block { text, ..block }
     }
+}
+
+/// All that follows would go into one reject.
+fn no_end(shown_as: &str, block: &Block) -> FileError {
+    let body = block.text.get(block.from..).unwrap_or_default();
+    let blanks = body.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',')).count();
+    let before = block.text.get(..block.from + blanks).unwrap_or_default();
+    let line = block.line + line_ends(before);
+    input::poison(
+        shown_as,
+        format!("the record at line {line} of \"{shown_as}\" has no end: no record behind it can be found"),
+        "close its brackets and quotes, or deliver one record a line",
+    )
 }
 
 /// The dialect is found out from so much text.

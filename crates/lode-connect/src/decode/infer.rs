@@ -213,14 +213,15 @@ fn sample_file(path: &std::path::Path, format: &Format, found: &mut Found) -> Re
         input::Opened::Parquet(file) => sample_parquet(file, &shown_as, found),
         input::Opened::Zip(mut file) => input::zip_entries(&mut file, &shown_as, |entry, reader| {
             let fail = |error| input::broken(entry, "zip", error);
-            let mut blocks = BlockReader::open(reader, open_text::declared_encoding(format), &fail)?;
+            let mut blocks = BlockReader::open(reader, entry, open_text::declared_encoding(format), &fail)?;
             sample_text(&mut blocks, format, found);
             Ok(())
         }),
         input::Opened::Text(mut source) => {
             let failing = source.failing();
             let fail = |error| failing.explain(error);
-            let mut blocks = BlockReader::open(source.reader(), open_text::declared_encoding(format), &fail)?;
+            let encoding = open_text::declared_encoding(format);
+            let mut blocks = BlockReader::open(source.reader(), &shown_as, encoding, &fail)?;
             sample_text(&mut blocks, format, found);
             Ok(())
         }

@@ -103,7 +103,7 @@ pub(super) fn decode(
     tally: &Tally,
     notes: &mut Vec<String>,
 ) -> Result<Option<Dialect>, FileError> {
-    let mut blocks = BlockReader::open(reader, declared_encoding(&plan.format), fail)?;
+    let mut blocks = BlockReader::open(reader, shown_as, declared_encoding(&plan.format), fail)?;
     if blocks.head(512).get(257..262) == Some(b"ustar") {
         return Err(input::poison(
             shown_as,

@@ -86,15 +86,29 @@ fn arrays_and_objects_over_many_lines() {
 }
 
 #[test]
-fn a_broken_array_keeps_what_came_before() {
-    let got = read_text("a.json", "[{\"a\":1},{\"a\":2},{\"a\":3,\"b\":[", Format::Json);
+fn an_array_that_is_cut_behind_a_record_keeps_what_came_before() {
+    let got = read_text("a.json", "[{\"a\":1},{\"a\":2},", Format::Json);
     assert_eq!(got.plain("a"), ["1", "2"]);
     assert_eq!(got.rejects.len(), 1);
-    assert_eq!(got.rejects[0].raw, b"{\"a\":3,\"b\":[");
+    assert!(got.rejects[0].reason.contains("the array has no end"));
+}
+
+#[test]
+fn a_record_without_end_does_not_swallow_the_rest_of_an_array() {
     let files = Files::new();
     let good = files.put("a.json", "{\"a\":1}");
     let plan = infer(&[good], &Format::Json, None, None).unwrap();
-    assert!(poison(read(&files.put("b.json", "[{\"a\":"), &plan)).contains("no JSON record"));
+    for (text, line) in [
+        ("[{\"a\":", 1),
+        ("[{\"a\":1},\n{\"a\":2},\n{\"a\":3,\"b\":[", 3),
+        ("[{\"a\":1},\n\n{\"a\":2,\"b\":{\n},\n{\"a\":3},\n{\"a\":4}]\n", 3),
+        ("{\"a\":1}\n{\"a\":\"2}\n{}\n", 2),
+    ] {
+        let shown = poison(read(&files.put("b.json", text), &plan));
+        assert!(shown.contains(&format!("the record at line {line} of")), "{shown}");
+    }
+    let got = read(&files.put("b.json", "[{\"a\":1],{\"a\":2}]"), &plan).unwrap();
+    assert_eq!((got.outcome.rows, got.rejects[0].raw.as_slice()), (1, b"{\"a\":1]".as_slice()));
     assert!(poison(read(&files.put("c.json", "hello"), &plan)).contains("no JSON record"));
     let got = read(&files.put("d.json", "[{\"a\":1}] tail"), &plan).unwrap();
     assert_eq!((got.outcome.rows, got.rejects[0].raw.as_slice()), (1, b"tail".as_slice()));

@@ -49,7 +49,9 @@ impl Boundary for Layout {
             Self::Lines if is_end => None,
             Self::Lines => Some((text.len(), String::new())),
             Self::Values => match next_value(text, 0) {
-                Next::Open { start } => {
+                // A number or word needs no end of its own.
+                Next::Open { is_inside: false, .. } if is_end => None,
+                Next::Open { start, .. } => {
                     Some((text.len(), format!("a value begins at byte {} and does not end", start + 1)))
                 }
                 _ => None,
@@ -70,6 +72,8 @@ enum Next {
     /// The text ends before the value does.
     Open {
         start: usize,
+        /// Of brackets or quotes.
+        is_inside: bool,
     },
     /// Only separators are left.
     Nothing,
@@ -89,6 +93,11 @@ fn next_value(text: &[u8], from: usize) -> Next {
             b'{' | b'[' => depth += 1,
             b'}' | b']' => {
                 depth = depth.saturating_sub(1);
+                // The end of the array, taken for that of an object in it which has none.
+                let is_stolen = *byte == b']' && text.get(start) == Some(&b'{');
+                if depth == 0 && is_stolen && text.get(at + 1..).unwrap_or_default().iter().all(is_separator) {
+                    return Next::Open { start, is_inside: true };
+                }
                 if depth == 0 {
                     return Next::Value { start, end: at + 1 };
                 }
@@ -100,14 +109,14 @@ fn next_value(text: &[u8], from: usize) -> Next {
                         return Next::Value { start, end: at + 1 };
                     }
                 }
-                None => return Next::Open { start },
+                None => return Next::Open { start, is_inside: true },
             },
             byte if depth == 0 && is_separator(byte) => return Next::Value { start, end: at },
             _ => {}
         }
         at += 1;
     }
-    Next::Open { start }
+    Next::Open { start, is_inside: depth > 0 }
 }
 
 /// Place of the next whole value at or behind `from`, if there is one.
@@ -225,7 +234,7 @@ impl JsonFile {
             }
             Layout::Values => match next_value(text, at) {
                 Next::Value { start, end } => Some((start, end, end)),
-                Next::Open { start } if is_last => Some((start, text.len(), text.len())),
+                Next::Open { start, .. } if is_last => Some((start, text.len(), text.len())),
                 Next::Open { .. } | Next::Nothing => None,
             },
         }
@@ -281,11 +290,6 @@ impl BlockDecoder for JsonFile {
         let bytes = block.text.len() as u64;
         let origin = assemble::Origin { offset: block.offset, encoding: self.encoding };
         if let Some(why) = block.spoilt.take() {
-            if let (Layout::Values, Next::Open { start } | Next::Value { start, .. }) =
-                (self.layout, next_value(&block.text, block.from))
-            {
-                block.from = start;
-            }
             let (rows, _) = self.read(&[], 0, block.line, true)?;
             let rejects = assemble::spoilt(&block, &why, self.encoding);
             return Ok(assemble::decoded(rows.finish(&self.output, Vec::new(), origin)?, rejects, bytes));

@@ -9,6 +9,8 @@ use super::{FileError, input};
 pub(super) const BLOCK_BYTES: usize = 4 << 20;
 /// A longer record is rejected.
 pub(super) const RECORD_BYTES_MAX: usize = 64 << 20;
+/// Records that run away because a quote is not closed cost a look at the rest of the text each.
+const RUNAWAYS_MAX: u32 = 100;
 /// So much of a record that is too long goes to its reject.
 pub(super) const RAW_BYTES_MAX: usize = 1 << 20;
 
@@ -49,6 +51,7 @@ pub(super) struct BlockReader<'a> {
     offset: u64,
     fail: &'a dyn Fn(std::io::Error) -> FileError,
     shown_as: &'a str,
+    runaways: u32,
     /// The rest of a record that was too long is passed over up to its line end.
     is_skipping: bool,
 }
@@ -86,6 +89,7 @@ impl<'a> BlockReader<'a> {
             offset: mark_len as u64,
             fail,
             shown_as,
+            runaways: 0,
             is_skipping: false,
         })
     }
@@ -148,6 +152,14 @@ impl<'a> BlockReader<'a> {
             let block = self.cut(boundary, skip)?;
             if block.spoilt.is_some() && !boundary.resumes_at_line() {
                 return Err(no_end(self.shown_as, &block));
+            }
+            self.runaways += u32::from(block.spoilt.is_some() && !self.is_skipping);
+            if self.runaways > RUNAWAYS_MAX {
+                return Err(input::poison(
+                    self.shown_as,
+                    format!("quotes of \"{}\" do not match: {RUNAWAYS_MAX} are never closed", self.shown_as),
+                    "set `quoting: false` or `quote:` under `format: {csv: …}`",
+                ));
             }
             return Ok(Some(block));
         }

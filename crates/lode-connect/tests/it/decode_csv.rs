@@ -322,3 +322,18 @@ fn a_code_with_leading_zeros_is_no_inferred_number() {
     let declared = read_as("zip\n01067\n", Format::Csv(CsvOptions::default()), &[("zip", "integer")]);
     assert_eq!(declared.plain("zip"), ["1067"]);
 }
+
+#[test]
+fn many_stray_quotes_are_poison_and_some_are_rejects() {
+    let files = Files::new();
+    let options =
+        CsvOptions { delimiter: Some(','), quote: Some('"'), skip_rows: Some(0), ..CsvOptions::default() };
+    let plan = infer(&[], &Format::Csv(options), Some(&declared(&[("a", "text"), ("b", "text")])), None).unwrap();
+    // Read from the line before, each line closes a quote and opens one.
+    let some = files.put("some.csv", format!("a,b\n{}{}", "1,2\n".repeat(20), "x\"y,\"z\n".repeat(50)));
+    let got = read(&some, &plan).unwrap();
+    assert_eq!((got.outcome.rows, got.outcome.rejects), (20, 50), "{:?}", got.outcome.notes);
+    let many = files.put("many.csv", format!("a,b\n{}{}", "1,2\n".repeat(20), "x\"y,\"z\n".repeat(20_000)));
+    let shown = poison(read(&many, &plan));
+    assert!(shown.contains("do not match") && shown.contains("`quoting: false`"), "{shown}");
+}

@@ -164,3 +164,14 @@ fn a_list_with_an_unknown_member_in_it_is_rescued_whole() {
     let declared = read_as(lines[1], Format::Ndjson, &[("l", "struct<a: bigint>[]")]);
     assert_eq!(declared.plain("l"), ["[{a: 1}, {a: 2}]"]);
 }
+
+#[test]
+fn deep_lists_become_json() {
+    let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+    let got = read_text("a.ndjson", format!("{{\"l\":{deep},\"s\":[[1]]}}\n"), Format::Ndjson);
+    let types = types(&got.batch.schema());
+    assert_eq!(types[0].matches("[]").count(), 15, "{}", types[0]);
+    assert!(types[0].starts_with("l json"), "{}", types[0]);
+    assert_eq!(types[1], "s bigint[][]");
+    assert!(got.plain("l")[0].contains("1"));
+}

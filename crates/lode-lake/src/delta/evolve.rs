@@ -21,6 +21,7 @@ pub(crate) fn create_definition(
     let fields: Vec<Field> =
         schema.fields().iter().map(|field| canonical_of(&name, field)).collect::<Result<_, _>>()?;
     check_names(&name, &fields)?;
+    check_depths(&name, &fields)?;
     check_partitions(&name, &fields, &partition_by)?;
     let mut next = 1;
     let fields = with_ids(&fields.into(), &mut next);
@@ -45,6 +46,27 @@ fn canonical_of(table: &TableName, field: &Field) -> Result<Field, LakeError> {
 
 fn schema_error(message: String, fix: impl Into<String>) -> LakeError {
     LakeError::Schema { message, fix: fix.into() }
+}
+
+/// Columns nested deeper are refused: schemas are walked by calls of calls, here and in every reader.
+const DEPTH_MAX: usize = 32;
+
+fn check_depths(table: &TableName, fields: &[Field]) -> Result<(), LakeError> {
+    match fields.iter().find(|field| !is_within(field.data_type(), DEPTH_MAX)) {
+        None => Ok(()),
+        Some(field) => Err(schema_error(
+            format!("column \"{}\" of table \"{table}\" is nested deeper than {DEPTH_MAX} levels", field.name()),
+            "keep the inner levels as json",
+        )),
+    }
+}
+
+fn is_within(data_type: &DataType, depth: usize) -> bool {
+    match data_type {
+        DataType::List(element) => depth > 0 && is_within(element.data_type(), depth - 1),
+        DataType::Struct(fields) => depth > 0 && fields.iter().all(|field| is_within(field.data_type(), depth - 1)),
+        _ => true,
+    }
 }
 
 fn check_names(table: &TableName, fields: &[Field]) -> Result<(), LakeError> {
@@ -310,5 +332,17 @@ mod tests {
         assert!(create(&[("", "text")], &[]).contains("without a name"));
         assert!(create(&[("region", "text"), ("x", "text")], &["regoin"]).contains("did you mean \"region\"?"));
         assert!(create(&[("a", "text[]"), ("x", "text")], &["a"]).contains("cannot partition"));
+    }
+
+    #[test]
+    fn a_column_nested_too_deep_is_refused() {
+        let of = |depth: usize| {
+            let list = |inner, _| DataType::List(Arc::new(Field::new("element", inner, true)));
+            let schema = Schema::new(vec![Field::new("l", (0..depth).fold(DataType::Int64, list), true)]);
+            create_definition(TableName::new("bronze", "t"), &schema, Vec::new())
+        };
+        assert!(of(32).is_ok());
+        let error = message(of(33).unwrap_err());
+        assert!(error.starts_with("column \"l\" of table \"bronze.t\" is nested deeper than 32 levels"), "{error}");
     }
 }

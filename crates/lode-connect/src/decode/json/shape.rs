@@ -12,7 +12,7 @@ use super::{DEPTH_MAX, JsonError};
 
 /// An object with more keys is a map, not a struct.
 const KEYS_MAX: usize = 1000;
-/// A struct is not nested deeper; what lies below becomes JSON text.
+/// A struct or list is not nested deeper; what lies below becomes JSON text.
 const STRUCT_DEPTH_MAX: usize = 16;
 
 /// The values seen at one place.
@@ -52,6 +52,11 @@ impl Shape {
                 self.members = Some(members);
                 self.is_map = is_map;
                 walked
+            }
+            Some(b'[') if depth >= STRUCT_DEPTH_MAX => {
+                // Elements of no type: JSON text.
+                self.elements.get_or_insert_default();
+                cursor.skip_value(depth)
             }
             Some(b'[') => {
                 let mut elements = self.elements.take().unwrap_or_default();

@@ -337,3 +337,14 @@ fn many_stray_quotes_are_poison_and_some_are_rejects() {
     let shown = poison(read(&many, &plan));
     assert!(shown.contains("do not match") && shown.contains("`quoting: false`"), "{shown}");
 }
+
+#[test]
+fn a_last_line_that_is_bad_in_two_ways_is_rejected_once() {
+    let files = Files::new();
+    let first = files.put("a.csv", "at,n\n2021-07-01T00:00:00Z,1\n2021-07-02T00:00:00Z,2\n");
+    let second = files.put("b.csv", "at,n\n2021-07-01T00:00:00Z,1\n2021-03-28 02:30:00,total\n");
+    let plan = infer(&[first], &Format::Auto, None, Some(chrono_tz::Europe::Berlin)).unwrap();
+    assert_eq!(types(&plan.schema), ["at timestamptz", "n bigint"]);
+    let got = read(&second, &plan).unwrap();
+    assert_eq!((got.outcome.rows, got.outcome.rejects), (1, 1));
+}

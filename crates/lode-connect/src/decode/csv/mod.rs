@@ -251,8 +251,9 @@ impl BlockDecoder for CsvFile {
             if has_footer_place
                 && self.is_footer(&work, &rows)
                 && let Some(record) = work.records.last()
+                // A value in it may have rejected it already.
+                && rows.rejected.insert(rows.lines.len() as u32 - 1)
             {
-                rows.rejected.insert(rows.lines.len() as u32 - 1);
                 pending.push(Pending {
                     rule: "decode",
                     name: None,

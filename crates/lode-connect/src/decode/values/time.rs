@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone};
+use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone, Timelike};
 use chrono_tz::Tz;
 
 const MICROS: i64 = 1_000_000;
@@ -224,6 +224,9 @@ impl Pattern {
             }
             Self::Strftime(pattern) => {
                 if let Ok(at) = DateTime::parse_from_str(text, pattern) {
+                    if !is_whole_micros(at.naive_local()) {
+                        return None;
+                    }
                     let local = at.naive_local().and_utc().timestamp_micros();
                     return Some(Stamp {
                         local_micros: local,
@@ -241,6 +244,9 @@ impl Pattern {
                 if let Ok(at) = NaiveDateTime::parse_from_str(text, pattern)
                     && is_exact(&at.format(pattern))
                 {
+                    if !is_whole_micros(at) {
+                        return None;
+                    }
                     return Some(Stamp {
                         local_micros: at.and_utc().timestamp_micros(),
                         offset_secs: None,
@@ -259,6 +265,11 @@ impl Pattern {
             }
         }
     }
+}
+
+/// Finer fractions would be cut.
+fn is_whole_micros(at: NaiveDateTime) -> bool {
+    at.nanosecond() % 1_000 == 0
 }
 
 impl Stamp {
@@ -342,5 +353,9 @@ mod tests {
         assert_eq!(read("%Y%m%d%H%M%S", "20210329113857"), wanted);
         assert_eq!(read("epoch_ms", "1617017937000"), wanted);
         assert_eq!(read("%d-%b-%Y %I:%M:%S %p", "29-Mar-2021 11:38:57 AM"), wanted);
+        let fine = |pattern: &str, text: &str| Pattern::of(pattern).unwrap().stamp(text.as_bytes());
+        assert!(fine("%d/%m/%Y %H:%M:%S%.f", "29/03/2021 11:38:57.123456").is_some());
+        assert_eq!(fine("%d/%m/%Y %H:%M:%S%.f", "29/03/2021 11:38:57.1234567"), None);
+        assert_eq!(fine("%d/%m/%Y %H:%M:%S%.f %z", "29/03/2021 11:38:57.1234567 +0200"), None);
     }
 }

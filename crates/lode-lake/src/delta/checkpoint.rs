@@ -234,4 +234,42 @@ mod tests {
         });
         scanned.await.unwrap()
     }
+
+    /// NULL partition values come back from a checkpoint, so that their partition can be replaced.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn null_partitions_survive_a_checkpoint() {
+        let store = Store::memory();
+        let schema = Schema::new(vec![sql_type::field("id", "bigint").unwrap(), sql_type::field("p", "text").unwrap()]);
+        let definition = TableDefinition::create(TableName::new("bronze", "t"), &schema, vec!["p".into()]).unwrap();
+        let write_rows = |ids: Vec<i64>| {
+            let options = WriterOptions::default();
+            let mut writer = TableWriter::new(&store, "bronze/t", &definition, AttemptId::random(), options);
+            let names: arrow::array::ArrayRef =
+                Arc::new(arrow::array::StringViewArray::from_iter(ids.iter().map(|id| (*id > 1).then_some("x"))));
+            let ids: arrow::array::ArrayRef = Arc::new(arrow::array::Int64Array::from(ids));
+            writer.write(&arrow::array::RecordBatch::try_from_iter([("id", ids), ("p", names)]).unwrap()).unwrap();
+            writer.finish().unwrap()
+        };
+        let change = |base: i64, operation, add| TableChange {
+            table: definition.name.clone(),
+            location: "bronze/t".into(),
+            base: SnapshotId(base),
+            operation,
+            definition: (base < 0).then(|| definition.clone()),
+            add,
+            remove: Vec::new(),
+            label: "WRITE".into(),
+        };
+        let first = change(-1, Operation::Append, write_rows(vec![1, 2]));
+        apply(&store, &first, &Txn { app_id: "a".into(), version: 0 }, &|| Ok(())).await.unwrap();
+        write(&store, "bronze/t", 0, tokio::runtime::Handle::current()).await.unwrap();
+        let cold = store.clone().with_faults(Default::default());
+        let replaced = change(0, Operation::ReplacePartitions, write_rows(vec![0]));
+        apply(&cold, &replaced, &Txn { app_id: "a".into(), version: 1 }, &|| Ok(())).await.unwrap();
+        let snapshot = DeltaTable::new(&cold, "bronze/t").snapshot(None).await.unwrap();
+        let mut values: Vec<_> =
+            snapshot.files.iter().map(|live| live.file.partition_values.values().next().cloned().unwrap()).collect();
+        values.sort_unstable();
+        assert_eq!(values, [None, Some("x".to_owned())]);
+    }
 }

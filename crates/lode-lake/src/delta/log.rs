@@ -252,7 +252,17 @@ impl LogState {
                 Arc::new(Meta::new(&self.location, raw, protocol, version)?)
             }
         };
-        let adds: Result<Vec<_>, _> = commit.adds.into_iter().map(Add::into_file).collect();
+        let by = meta.partition_names();
+        let whole = |mut add: Add| {
+            // Checkpoint writers leave out what is NULL.
+            if add.partition_values.len() < by.len() {
+                for column in &by {
+                    add.partition_values.entry(column.clone()).or_insert(None);
+                }
+            }
+            add.into_file()
+        };
+        let adds: Result<Vec<_>, _> = commit.adds.into_iter().map(whole).collect();
         let adds = adds.map_err(corrupt)?;
         let removes: Result<Vec<String>, _> = commit
             .removes
@@ -354,6 +364,15 @@ impl LogState {
 }
 
 impl Meta {
+    /// The partition columns as files name them.
+    fn partition_names(&self) -> Vec<String> {
+        let physical = |name: &String| match self.definition.schema.field_with_name(name) {
+            Ok(field) => schema::stored_field(field).name().clone(),
+            Err(_) => name.clone(),
+        };
+        self.definition.partition_by.iter().map(physical).collect()
+    }
+
     /// Errors: `Unsupported` for a feature or type that Lode does not know, `Corrupt`.
     fn new(location: &str, raw: MetaData, protocol: Protocol, since: i64) -> Result<Self, LakeError> {
         let unsupported = |feature: String| LakeError::Unsupported { table: location.to_owned(), feature };

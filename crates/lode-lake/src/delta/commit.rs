@@ -1,7 +1,7 @@
 //! Our commits: built on the end of the log, put if absent, found again when the reply was lost.
 //! Source: research/epoch.md §1.4; Delta protocol, "Writer Requirements".
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::action::{Add, Commit, CommitInfo, Remove, encode_path};
 use super::log::{LogState, Meta, commit_path, meta_data, read_commit};
-use super::{DeltaTable, LiveFile, cache, checkpoint, protocol};
+use super::{LiveFile, cache, checkpoint, protocol};
 use crate::{Applied, LakeError, Operation, Put, Store, TableChange, TableDefinition, Txn};
 
 /// Rounds against other writers before we ask to be called again.
@@ -262,10 +262,12 @@ async fn rewritten(store: &Store, change: &TableChange, state: &LogState) -> Res
     }
     // A vector that came in between would be lost with its file.
     if state.version > change.base.0 && files.iter().any(|file| file.has_deletes) {
-        let base = DeltaTable::new(store, &state.location).snapshot(Some(change.base)).await;
-        let base = base.map_err(|_| refused(change, format!("snapshot {} is gone", change.base)))?;
-        let same =
-            |file: &LiveFile| base.files.iter().any(|old| old.file.path == file.file.path && old.vector == file.vector);
+        // Not by the table's snapshot: our caller holds its lock.
+        let base = LogState::load(store, &state.location, Some(change.base.0)).await.ok().flatten();
+        let base = base.ok_or_else(|| refused(change, format!("snapshot {} is gone", change.base)))?;
+        let before: HashMap<&str, _> =
+            base.files.values().map(|old| (old.file.path.as_str(), old.vector.as_deref())).collect();
+        let same = |file: &LiveFile| before.get(file.file.path.as_str()) == Some(&file.vector.as_deref());
         if !files.iter().all(same) {
             return Err(refused(change, "rows were deleted in a file after it was read"));
         }

@@ -58,3 +58,24 @@ async fn a_rewrite_of_a_file_that_lost_rows_meanwhile_is_refused() {
         assert_eq!(DeltaTable::new(&store, LOCATION).newest().await.unwrap(), Some(SnapshotId(1)));
     }
 }
+
+#[tokio::test]
+async fn a_rewrite_of_a_file_with_dead_rows_goes_on_behind_other_commits() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let all: Vec<i64> = (0..30).collect();
+        let (table, definition) = table_of(&store, &all).await;
+        delete_rows(&store, 1).await;
+        let snapshot = table.snapshot(None).await.unwrap();
+        let live = ids(&store, &snapshot).await;
+        // A commit without rows comes in between.
+        foreign(&store, 2, &[json!({"commitInfo": {"operation": "SET TBLPROPERTIES"}})]).await;
+        let mut compact = change(1, Operation::Rewrite, write(&store, &definition, &[rows(&live)]));
+        compact.remove = vec![snapshot.files[0].file.path.clone()];
+        let wait = std::time::Duration::from_secs(20);
+        tokio::time::timeout(wait, commit(&store, &compact, "a", 1)).await.expect("the commit waits for itself");
+        let snapshot = table.snapshot(None).await.unwrap();
+        assert_eq!(ids(&store, &snapshot).await, live);
+        assert!(!snapshot.files[0].has_deletes);
+    }
+}

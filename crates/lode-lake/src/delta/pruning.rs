@@ -8,7 +8,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use serde_json::Value;
 
-use super::{LiveFile, Snapshot};
+use super::Snapshot;
 
 /// One entry per file, in the order of `Snapshot::files`; NULL where the file tells nothing.
 #[derive(Debug, Clone)]
@@ -25,11 +25,10 @@ impl Snapshot {
     pub fn column_stats(&self, name: &str) -> Option<ColumnStats> {
         let field = self.definition.schema.field_with_name(name).ok()?;
         let physical = super::schema::stored_field(field).name().clone();
-        let stats = |file: &LiveFile| file.file.stats.clone();
-        let all: Vec<_> = self.files.iter().map(stats).collect();
+        let all = || self.files.iter().map(|file| file.file.stats.as_ref());
         let bound = |max: bool| {
-            let values = all.iter().map(|stats| {
-                let stats = stats.as_ref()?;
+            let values = all().map(|stats| {
+                let stats = stats?;
                 let value = if max { stats.max_values.get(&physical) } else { stats.min_values.get(&physical) }?;
                 text_of(value)
             });
@@ -39,8 +38,8 @@ impl Snapshot {
         Some(ColumnStats {
             min: bound(false),
             max: bound(true),
-            null_count: all.iter().map(|stats| count(stats.as_ref()?.null_count.get(&physical))).collect(),
-            row_count: all.iter().map(|stats| Some(stats.as_ref()?.num_records)).collect(),
+            null_count: all().map(|stats| count(stats?.null_count.get(&physical))).collect(),
+            row_count: all().map(|stats| Some(stats?.num_records)).collect(),
         })
     }
 

@@ -281,7 +281,8 @@ fn adds(change: &TableChange, data_change: bool) -> Result<Vec<Add>, LakeError> 
 
 fn remove(file: &LiveFile, data_change: bool, now_ms: i64) -> Remove {
     Remove {
-        path: encode_path(&file.file.path),
+        // Other readers may match the text itself.
+        path: file.raw_path.as_ref().map_or_else(|| encode_path(&file.file.path), ToString::to_string),
         deletion_timestamp: Some(now_ms),
         data_change,
         extended_file_metadata: Some(true),

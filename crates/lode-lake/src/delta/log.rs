@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use lode_core::{SnapshotId, TableId, TableName, task};
 use uuid::Uuid;
 
-use super::action::{Add, Commit, MetaData, Protocol};
+use super::action::{Add, Commit, MetaData, Protocol, encode_path};
 use super::{LiveFile, Snapshot, checkpoint, protocol, schema};
 use crate::{Constraint, LakeError, ObjectMeta, Store, StorePath, TableDefinition};
 
@@ -260,9 +260,12 @@ impl LogState {
                     add.partition_values.entry(column.clone()).or_insert(None);
                 }
             }
-            add.into_file()
+            let raw_path = add.path.clone();
+            let (file, vector) = add.into_file()?;
+            let raw_path = (encode_path(&file.path) != raw_path).then(|| raw_path.into());
+            Ok(LiveFile { file, has_deletes: vector.is_some(), vector, raw_path })
         };
-        let adds: Result<Vec<_>, _> = commit.adds.into_iter().map(whole).collect();
+        let adds: Result<Vec<LiveFile>, String> = commit.adds.into_iter().map(whole).collect();
         let adds = adds.map_err(corrupt)?;
         let removes: Result<Vec<String>, _> = commit
             .removes
@@ -281,12 +284,12 @@ impl LogState {
         for key in removes {
             self.take_out(&key, &mut step);
         }
-        for (file, vector) in adds {
-            let key = key(&file.path, vector.as_deref());
+        for live in adds {
+            let key = key(&live.file.path, live.vector.as_deref());
             // An add of a file that is there replaces what was said of it.
             self.take_out(&key, &mut step);
             self.by_key.insert(key, self.next);
-            self.files.insert(self.next, LiveFile { file, has_deletes: vector.is_some(), vector });
+            self.files.insert(self.next, live);
             step.added.push(self.next);
             self.next += 1;
         }

@@ -56,6 +56,8 @@ pub struct LiveFile {
     pub file: Arc<DataFile>,
     pub has_deletes: bool,
     pub(crate) vector: Option<Arc<deletion_vector::Descriptor>>,
+    /// The path as the log has it, where we would write it otherwise.
+    pub(crate) raw_path: Option<Arc<str>>,
 }
 
 /// One commit, for `history`.

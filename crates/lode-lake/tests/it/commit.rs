@@ -194,3 +194,24 @@ async fn a_definition_survives_a_seal() {
     let back: lode_lake::TableDefinition = serde_json::from_str(&text).unwrap();
     assert_eq!(back, definition);
 }
+
+#[tokio::test]
+async fn a_file_is_removed_under_the_path_that_its_writer_gave_it() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let (table, definition) = table_of(&store, &[1]).await;
+        let mut add = log_line(&store, 0, "add").await.unwrap();
+        // `%2D` and `-` are one name; which one stands in the log is the writer's choice.
+        let raw = "part%2D1+a%3D.parquet";
+        add["path"] = raw.into();
+        foreign(&store, 1, &[serde_json::json!({"add": add})]).await;
+        let snapshot = table.snapshot(None).await.unwrap();
+        assert_eq!(snapshot.files[1].file.path, "part-1+a=.parquet");
+        let files = write(&store, &definition, &[rows(&[2])]);
+        let mut rewrite = change(1, Operation::Rewrite, files);
+        rewrite.remove = vec!["part-1+a=.parquet".into()];
+        commit(&store, &rewrite, "a", 1).await;
+        assert_eq!(log_line(&store, 2, "remove").await.unwrap()["path"], raw);
+        assert_eq!(ids(&store, &*table.snapshot(None).await.unwrap()).await, [1, 2]);
+    }
+}

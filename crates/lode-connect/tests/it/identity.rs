@@ -126,3 +126,22 @@ async fn a_rotated_log_lands_each_line_once() {
     assert_eq!((report.files_renamed, report.files_landed), (2, 1));
     assert_eq!(origins(&world).await.iter().map(|row| row[..1].to_owned()).collect::<String>(), "123456");
 }
+
+#[tokio::test]
+async fn a_file_that_was_broken_for_a_while_does_not_land_twice() {
+    let world = World::new(orders("    on_change: land\n"));
+    world.put("a.csv", "id\n1\n");
+    world.land().await;
+    // Cut while it is copied anew.
+    world.put("a.csv", b"\x1f\x8b\x08\x00");
+    let report = world.land().await;
+    assert_eq!((report.files_poison, report.files_landed), (1, 0));
+    assert_eq!(state(&world, "a.csv").await.0, FileState::Landed);
+    assert_eq!(world.land().await.epochs, 0);
+    world.put("a.csv", "id\n1\n");
+    touch(&world, "a.csv");
+    let report = world.land().await;
+    assert_eq!((report.files_skipped, report.files_landed), (1, 0));
+    assert_eq!(origins(&world).await, ["1|a.csv"]);
+    assert_eq!(state(&world, "a.csv").await, (FileState::Landed, None));
+}

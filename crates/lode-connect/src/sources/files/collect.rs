@@ -14,7 +14,7 @@ use lode_lake::{DataFile, Store, TableWriter, WriterOptions};
 
 use super::bronze::{TableTarget, Target};
 use super::discover::{Found, file_problem, look_again};
-use super::identity::{FirstLook, Identity, Ledger, hash_file, renamed};
+use super::identity::{FirstLook, Identity, Ledger, found_again, hash_file, passed_over, renamed};
 use super::rows::{RowCounts, RowRules};
 use crate::config::{Ingest, OnChange};
 use crate::decode::{self, Decoded, DecodedSink, FileError, FileOutcome};
@@ -378,8 +378,8 @@ impl<'a> Worker<'a> {
                 }
             }
             End::Poison { hash, problem } => {
-                let row = FileRow { note: Some(problem.to_string()), ..ledger_row(found, hash, FileState::Poison) };
-                self.collected.files.push(row);
+                let before = self.work.ledger.row(&found.path);
+                self.collected.files.push(passed_over(before, found, hash, Some(problem.to_string())));
                 self.collected.files_poison += 1;
                 self.collected.problems.push(problem);
             }
@@ -508,11 +508,7 @@ impl<'a> Worker<'a> {
             // Asked for once more.
             Identity::Same if look == FirstLook::Fresh => None,
             Identity::Same => {
-                let row = row.map(|row| FileRow {
-                    size_bytes: found.size_bytes,
-                    modified_ms: found.modified_ms,
-                    ..row.clone()
-                });
+                let row = row.map(|row| found_again(row, found));
                 Some(End::Note(row.into_iter().collect(), Note::Skipped))
             }
             Identity::RenamedFrom(old) => {
@@ -522,10 +518,7 @@ impl<'a> Worker<'a> {
             Identity::Changed => match self.work.ingest.on_change {
                 OnChange::Land => None,
                 OnChange::Ignore => {
-                    let row = FileRow {
-                        note: Some("its content changed after it landed (`on_change: ignore`)".to_owned()),
-                        ..ledger_row(found, hash.to_owned(), FileState::Ignored)
-                    };
+                    let row = passed_over(row, found, hash.to_owned(), None);
                     Some(End::Note(vec![row], Note::Skipped))
                 }
                 OnChange::Fail => Some(End::Refuse(

@@ -10,6 +10,9 @@ use super::discover::{Found, look_again};
 /// Notes in the ledger that identity itself reads again.
 const RENAMED_FROM: &str = "renamed from ";
 const RENAMED_TO: &str = "renamed to ";
+/// The row is of the content that landed; what stands at its path now did not.
+const REFUSED: &str = "its new content is refused: ";
+const IGNORED: &str = "its content changed after it landed (`on_change: ignore`)";
 
 /// The ledger of one source as of one epoch.
 #[derive(Debug, Clone, Default)]
@@ -57,17 +60,23 @@ impl Ledger {
     }
 
     pub(crate) fn put(&mut self, row: FileRow) {
+        let before = self.rows.insert(row.path.clone(), row.clone());
         if holds_rows(&row) {
-            self.landed_by_hash.entry(row.hash.clone()).or_default().push(row.path.clone());
+            let paths = self.landed_by_hash.entry(row.hash).or_default();
+            // A path that comes back to old content is listed for it already.
+            if before.is_none() || !paths.contains(&row.path) {
+                paths.push(row.path);
+            }
         }
-        self.rows.insert(row.path.clone(), row);
     }
 
     /// Takes in what is in the folder now.
     pub(crate) fn compare(&mut self, listing: &[Found]) {
         let there: HashMap<&str, &Found> = listing.iter().map(|found| (found.path.as_str(), found)).collect();
         let has_moved = |row: &&FileRow| match there.get(row.path.as_str()) {
-            Some(found) => (found.size_bytes, found.modified_ms) != (row.size_bytes, row.modified_ms),
+            Some(found) => {
+                has_other_content(row) || (found.size_bytes, found.modified_ms) != (row.size_bytes, row.modified_ms)
+            }
             None => true,
         };
         self.moved_sizes =
@@ -87,6 +96,8 @@ impl Ledger {
                 match (row.state, is_as_noted) {
                     (FileState::Poison, _) if retry_poison => FirstLook::Fresh,
                     (FileState::Poison, true) => FirstLook::KnownPoison,
+                    (_, true) if has_note(row, REFUSED) && retry_poison => FirstLook::HashFirst,
+                    (_, true) if has_note(row, REFUSED) => FirstLook::KnownPoison,
                     (_, true) => FirstLook::Known,
                     (_, false) => FirstLook::HashFirst,
                 }
@@ -121,8 +132,8 @@ impl Ledger {
             None => {
                 std::fs::symlink_metadata(&absolute).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
             }
-            Some((size_bytes, _)) if size_bytes != row.size_bytes => true,
-            Some((_, modified_ms)) if modified_ms == row.modified_ms => false,
+            Some(now) if now == (row.size_bytes, row.modified_ms) => has_other_content(row),
+            Some((size_bytes, _)) if size_bytes != row.size_bytes && !has_other_content(row) => true,
             Some(_) => hash_file(&absolute).is_ok_and(|(now, _)| now != hash),
         }
     }
@@ -130,8 +141,45 @@ impl Ledger {
 
 /// Rows of this content are in the table under this path.
 fn holds_rows(row: &FileRow) -> bool {
-    matches!(row.state, FileState::Landed | FileState::Renamed)
-        && !row.note.as_deref().is_some_and(|note| note.starts_with(RENAMED_TO))
+    matches!(row.state, FileState::Landed | FileState::Renamed) && !has_note(row, RENAMED_TO)
+}
+
+/// Size and time of the row are those of content that did not land.
+pub(crate) fn has_other_content(row: &FileRow) -> bool {
+    holds_rows(row) && (has_note(row, REFUSED) || has_note(row, IGNORED))
+}
+
+fn has_note(row: &FileRow, prefix: &str) -> bool {
+    row.note.as_deref().is_some_and(|note| note.starts_with(prefix))
+}
+
+/// The ledger row of content that does not land: `refusal` says why, without one it is ignored. What landed from that path
+/// before is not forgotten, or it would land once more when it comes back.
+pub(crate) fn passed_over(before: Option<&FileRow>, found: &Found, hash: String, refusal: Option<String>) -> FileRow {
+    let (size_bytes, modified_ms) = (found.size_bytes, found.modified_ms);
+    match before.filter(|row| holds_rows(row)) {
+        Some(row) => {
+            let note = refusal.map_or_else(|| IGNORED.to_owned(), |why| format!("{REFUSED}{why}"));
+            FileRow { size_bytes, modified_ms, note: Some(note), ..row.clone() }
+        }
+        None => FileRow {
+            path: found.path.clone(),
+            hash,
+            size_bytes,
+            modified_ms,
+            state: if refusal.is_some() { FileState::Poison } else { FileState::Ignored },
+            rows: 0,
+            rows_quarantined: 0,
+            note: Some(refusal.unwrap_or_else(|| IGNORED.to_owned())),
+            dialect: before.and_then(|row| row.dialect.clone()),
+        },
+    }
+}
+
+/// The ledger row of content that is at its path as before.
+pub(crate) fn found_again(row: &FileRow, found: &Found) -> FileRow {
+    let note = row.note.clone().filter(|_| !has_other_content(row));
+    FileRow { size_bytes: found.size_bytes, modified_ms: found.modified_ms, note, ..row.clone() }
 }
 
 /// The two ledger rows of a rename: the new path takes over, the old one is never a candidate again.
@@ -268,5 +316,31 @@ mod tests {
         let mended = folder.put("bad.gz", "whole now");
         assert_eq!(ledger.first_look(&mended, false), FirstLook::HashFirst);
         assert_eq!(folder.identify(&ledger, &mended), Identity::New);
+    }
+
+    #[test]
+    fn content_that_did_not_land_does_not_hide_what_did() {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        let a = folder.put("a.csv", "one");
+        let landed = row(&a, FileState::Landed);
+        for refusal in [Some("cut".to_owned()), None] {
+            let bad = folder.put("a.csv", "other");
+            let kept = passed_over(Some(&landed), &bad, "new".into(), refusal.clone());
+            assert_eq!((kept.state, &kept.hash, kept.rows), (FileState::Landed, &landed.hash, 1));
+            let mut ledger = Ledger::new(vec![landed.clone(), kept.clone()]);
+            let look = if refusal.is_some() { FirstLook::KnownPoison } else { FirstLook::Known };
+            assert_eq!(ledger.first_look(&bad, false), look);
+            // The old content under another name is a rename.
+            let copy = folder.put("b.csv", "one");
+            ledger.compare(&[bad, copy.clone()]);
+            assert_eq!(folder.identify(&ledger, &copy), Identity::RenamedFrom("a.csv".into()));
+            // And the same file when it is back.
+            std::fs::remove_file(folder.0.path().join("b.csv")).unwrap();
+            let back = folder.put("a.csv", "one");
+            assert_eq!(folder.identify(&ledger, &back), Identity::Same);
+            assert_eq!(found_again(&kept, &back).note, None);
+        }
+        let fresh = passed_over(None, &a, "new".into(), Some("cut".into()));
+        assert_eq!((fresh.state, fresh.hash.as_str()), (FileState::Poison, "new"));
     }
 }

@@ -16,7 +16,7 @@ use lode_core::{Epoch, ErrorKind, Problem, RowPass, RuleCount, Warehouse, fail, 
 use super::bronze::{self, Target};
 use super::collect::{Collected, EpochWork, Job, Progress, collect};
 use super::discover::{self, Found, Listing, Settling};
-use super::identity::{FirstLook, Ledger};
+use super::identity::{FirstLook, Ledger, has_other_content};
 use super::rows::{RowRules, add_rules, bronze_schema};
 use crate::config::{Ingest, OnMalformed};
 
@@ -405,6 +405,8 @@ fn without_doubles(mut rows: Vec<FileRow>) -> Vec<FileRow> {
     let mut kept: Vec<FileRow> = Vec::with_capacity(rows.len());
     for row in rows {
         match kept.last_mut() {
+            // What landed there moved on in this very epoch: its new content is looked at in the next.
+            Some(last) if last.path == row.path && has_other_content(&row) => {}
             Some(last) if last.path == row.path => *last = row,
             _ => kept.push(row),
         }

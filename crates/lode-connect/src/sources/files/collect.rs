@@ -1,6 +1,6 @@
 //! The files of one epoch become data files: workers decode, sort rows and write; nothing is visible yet.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use lode_lake::{DataFile, Store, TableWriter, WriterOptions};
 
 use super::bronze::{TableTarget, Target};
 use super::discover::{Found, file_problem, look_again};
-use super::identity::{FirstLook, Identity, Ledger, found_again, hash_file, passed_over, renamed};
+use super::identity::{Claims, FirstLook, Identity, Ledger, found_again, hash_file, passed_over, renamed};
 use super::rows::{RowCounts, RowRules};
 use crate::config::{Ingest, OnChange};
 use crate::decode::{self, Decoded, DecodedSink, FileError, FileOutcome};
@@ -46,7 +46,7 @@ pub(crate) struct EpochWork {
     pub(crate) rules: RowRules,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) progress: Arc<Progress>,
-    pub(crate) claims: Mutex<HashSet<String>>,
+    pub(crate) claims: Claims,
     pub(crate) jobs: Mutex<VecDeque<Job>>,
     /// One worker failed: the others stop at their next file.
     pub(crate) has_failed: AtomicBool,
@@ -501,7 +501,7 @@ impl<'a> Worker<'a> {
     /// What identity says about the file, unless it says that it lands.
     fn settle(&self, found: &Found, hash: &str, look: FirstLook) -> Option<End<'a>> {
         let ledger = &self.work.ledger;
-        let identity = ledger.identify(found, hash, &self.work.root, &mut self.work.claims.lock());
+        let identity = ledger.identify(found, hash, &self.work.root, &self.work.claims);
         let row = ledger.row(&found.path);
         match identity {
             Identity::New => None,

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use lode_catalog::{FileRow, FileState};
+use parking_lot::Mutex;
 
 use super::discover::{Found, look_again};
 
@@ -13,6 +14,28 @@ const RENAMED_TO: &str = "renamed to ";
 /// The row is of the content that landed; what stands at its path now did not.
 const REFUSED: &str = "its new content is refused: ";
 const IGNORED: &str = "its content changed after it landed (`on_change: ignore`)";
+
+/// Old paths that were looked at in an epoch, by content: each is looked at once, and was found in place or gave its rows
+/// to a new path. So many equal files cost one look each.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(Mutex<HashMap<String, usize>>);
+
+impl Claims {
+    /// Number of the next old path of this content that nobody looked at.
+    fn next(&self, hash: &str) -> usize {
+        let mut looked_at = self.0.lock();
+        match looked_at.get_mut(hash) {
+            Some(next) => {
+                *next += 1;
+                *next - 1
+            }
+            None => {
+                looked_at.insert(hash.to_owned(), 1);
+                0
+            }
+        }
+    }
+}
 
 /// The ledger of one source as of one epoch.
 #[derive(Debug, Clone, Default)]
@@ -106,16 +129,17 @@ impl Ledger {
     }
 
     /// Decides by path and hash. `root` is the source's folder: whether an old path is gone is asked there and then.
-    pub(crate) fn identify(&self, found: &Found, hash: &str, root: &Path, claims: &mut HashSet<String>) -> Identity {
+    pub(crate) fn identify(&self, found: &Found, hash: &str, root: &Path, claims: &Claims) -> Identity {
         let row = self.rows.get(&found.path);
         if row.is_some_and(|row| row.hash == hash) {
             return Identity::Same;
         }
         let old_paths = self.landed_by_hash.get(hash).map(Vec::as_slice).unwrap_or_default();
-        for old in old_paths {
-            if *old != found.path && !claims.contains(old) && self.has_moved(old, hash, root) {
-                claims.insert(old.clone());
-                return Identity::RenamedFrom(old.clone());
+        if !old_paths.is_empty() {
+            while let Some(old) = old_paths.get(claims.next(hash)) {
+                if *old != found.path && self.has_moved(old, hash, root) {
+                    return Identity::RenamedFrom(old.clone());
+                }
             }
         }
         match row {
@@ -233,7 +257,7 @@ mod tests {
 
         fn identify(&self, ledger: &Ledger, found: &Found) -> Identity {
             let (hash, _) = hash_file(&found.absolute).unwrap();
-            ledger.identify(found, &hash, self.0.path(), &mut HashSet::new())
+            ledger.identify(found, &hash, self.0.path(), &Claims::default())
         }
     }
 
@@ -291,9 +315,23 @@ mod tests {
         std::fs::remove_file(&a.absolute).unwrap();
         let (b, c) = (folder.put("b", "one"), folder.put("c", "one"));
         let hash = hash_file(&b.absolute).unwrap().0;
-        let mut claims = HashSet::new();
-        assert_eq!(ledger.identify(&b, &hash, folder.0.path(), &mut claims), Identity::RenamedFrom("a".into()));
-        assert_eq!(ledger.identify(&c, &hash, folder.0.path(), &mut claims), Identity::New);
+        let claims = Claims::default();
+        assert_eq!(ledger.identify(&b, &hash, folder.0.path(), &claims), Identity::RenamedFrom("a".into()));
+        assert_eq!(ledger.identify(&c, &hash, folder.0.path(), &claims), Identity::New);
+    }
+
+    #[test]
+    fn an_old_path_is_looked_at_once_in_an_epoch() {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        let a = folder.put("a", "one");
+        let ledger = Ledger::new(vec![row(&a, FileState::Landed)]);
+        let (b, c) = (folder.put("b", "one"), folder.put("c", "one"));
+        let hash = hash_file(&b.absolute).unwrap().0;
+        let claims = Claims::default();
+        assert_eq!(ledger.identify(&b, &hash, folder.0.path(), &claims), Identity::New);
+        std::fs::remove_file(&a.absolute).unwrap();
+        assert_eq!(ledger.identify(&c, &hash, folder.0.path(), &claims), Identity::New);
+        assert_eq!(ledger.identify(&c, &hash, folder.0.path(), &Claims::default()), Identity::RenamedFrom("a".into()));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use lode_core::{Epoch, ErrorKind, Problem, RowPass, RuleCount, Warehouse, fail, 
 use super::bronze::{self, Target};
 use super::collect::{Collected, EpochWork, Job, Progress, collect};
 use super::discover::{self, Found, Listing, Settling};
-use super::identity::{FirstLook, Ledger, has_other_content};
+use super::identity::{Claims, FirstLook, Ledger, has_other_content};
 use super::rows::{RowRules, add_rules, bronze_schema};
 use crate::config::{Ingest, OnMalformed};
 
@@ -288,7 +288,7 @@ impl FileSourceRun {
             target: target.clone(),
             ledger: Arc::clone(ledger),
             progress: Arc::clone(progress),
-            claims: Mutex::new(HashSet::new()),
+            claims: Claims::default(),
             jobs: Mutex::new(jobs),
             has_failed: AtomicBool::new(false),
         };

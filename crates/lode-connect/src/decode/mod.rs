@@ -20,6 +20,7 @@ mod rescue;
 mod run;
 mod values;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,6 +112,50 @@ pub struct FileOutcome {
     pub notes: Vec<String>,
     /// How text records of this file are written; `decode_record` needs it. For a zip, of its last entry.
     pub dialect: Option<Dialect>,
+    /// For a zip, of each entry; `None` for one that is not CSV.
+    pub entries: BTreeMap<Arc<str>, Option<Dialect>>,
+}
+
+/// How the records of one file are written, as its ledger row keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Dialects {
+    One(Dialect),
+    /// Each dialect once, and the place of its own by entry.
+    Archive {
+        dialects: Vec<Dialect>,
+        entries: BTreeMap<String, Option<usize>>,
+    },
+}
+
+impl Dialects {
+    /// `None` if nothing of the file is CSV.
+    pub(crate) fn of(outcome: &FileOutcome) -> Option<Self> {
+        if outcome.entries.is_empty() {
+            return outcome.dialect.clone().map(Self::One);
+        }
+        let mut dialects: Vec<Dialect> = Vec::new();
+        let mut entries = BTreeMap::new();
+        for (entry, dialect) in &outcome.entries {
+            let place = dialect.as_ref().map(|dialect| {
+                dialects.iter().position(|known| known == dialect).unwrap_or_else(|| {
+                    dialects.push(dialect.clone());
+                    dialects.len() - 1
+                })
+            });
+            entries.insert(entry.to_string(), place);
+        }
+        (!dialects.is_empty()).then_some(Self::Archive { dialects, entries })
+    }
+
+    /// The dialect of an entry; of the file itself for `""`.
+    pub(crate) fn get(&self, entry: &str) -> Option<&Dialect> {
+        match self {
+            // Rows of older versions name one dialect for a whole archive.
+            Self::One(dialect) => Some(dialect),
+            Self::Archive { dialects, entries } => dialects.get((*entries.get(entry)?)?),
+        }
+    }
 }
 
 /// How the text of one file is written. Kept beside the file's ledger row, so that a record can be read again alone.
@@ -172,6 +217,7 @@ pub fn decode_file(
     let tally = Tally::default();
     let mut notes = Vec::new();
     let mut dialect = None;
+    let mut entries = BTreeMap::new();
     let identity = match input::open(path, plan.format == Format::Parquet)? {
         Opened::Parquet(mut file) => {
             let identity = input::identify(&mut file, &shown_as)?;
@@ -184,6 +230,7 @@ pub fn decode_file(
                 let fail = |error| input::broken(shown, "zip", error);
                 let entry: Arc<str> = shown.strip_prefix(&format!("{shown_as}/")).unwrap_or(shown).into();
                 dialect = open_text::decode(reader, shown, Some(&entry), plan, &fail, sinks, &tally, &mut notes)?;
+                entries.insert(entry, dialect.clone());
                 Ok(())
             })?;
             identity
@@ -203,7 +250,7 @@ pub fn decode_file(
         notes.push(format!("{} rows have values in _rescued", counts.rescued));
     }
     let Counts { rows, rejects, .. } = counts;
-    Ok(FileOutcome { rows, rejects, hash: identity.hash, size_bytes: identity.size_bytes, notes, dialect })
+    Ok(FileOutcome { rows, rejects, hash: identity.hash, size_bytes: identity.size_bytes, notes, dialect, entries })
 }
 
 /// Decodes one record again, for replay from the quarantine. `dialect` as in `FileOutcome`; without one the dialect is

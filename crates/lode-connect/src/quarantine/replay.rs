@@ -15,7 +15,7 @@ use lode_lake::{LiveFile, Operation, TableWriter, WriterOptions};
 
 use super::{QuarantineFilter, QuarantineTable, RejectedColumns, base_of, read, without};
 use crate::config::{FILE, Ingest, LANDED_AT, OnMalformed};
-use crate::decode::{self, DecodePlan, Dialect, LINE};
+use crate::decode::{self, DecodePlan, Dialect, Dialects, LINE};
 use crate::ingest::IngestContext;
 use crate::sources::files::bronze::{self, TableTarget, Target};
 use crate::sources::files::land::{fingerprints, rules};
@@ -113,7 +113,7 @@ fn for_replay(ingest: &Ingest) -> Ingest {
 }
 
 /// How the text of each file with rejects is written, from the ledger.
-async fn dialects(catalog: &Arc<Catalog>, pipeline: &Pipeline) -> Result<HashMap<String, Dialect>, Problem> {
+async fn dialects(catalog: &Arc<Catalog>, pipeline: &Pipeline) -> Result<HashMap<String, Dialects>, Problem> {
     let rows = catalog.files(pipeline).await?;
     let read = |json: String| {
         serde_json::from_str(&json)
@@ -127,7 +127,7 @@ struct ReplayJob {
     filter: QuarantineFilter,
     plan: DecodePlan,
     rules: RowRules,
-    dialects: HashMap<String, Dialect>,
+    dialects: HashMap<String, Dialects>,
 }
 
 /// The files that the epoch will have written and taken out.
@@ -256,12 +256,12 @@ impl ReplayJob {
         Ok(Passed { tried, taken, rows: kept.batch })
     }
 
-    /// The dialect of a file; of an entry of an archive, that of the archive.
+    /// The dialect of a file, or of an entry of an archive.
     fn dialect(&self, file: &str) -> Option<&Dialect> {
         let mut path = file;
         loop {
-            if let Some(dialect) = self.dialects.get(path) {
-                return Some(dialect);
+            if let Some(dialects) = self.dialects.get(path) {
+                return dialects.get(file.get(path.len() + 1..).unwrap_or_default());
             }
             path = path.rsplit_once('/')?.0;
         }

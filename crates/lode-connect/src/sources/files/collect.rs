@@ -17,7 +17,7 @@ use super::discover::{Found, file_problem, look_again};
 use super::identity::{Claims, FirstLook, Identity, Ledger, found_again, hash_file, passed_over, renamed};
 use super::rows::{RowCounts, RowRules};
 use crate::config::{Ingest, OnChange};
-use crate::decode::{self, Decoded, DecodedSink, FileError, FileOutcome};
+use crate::decode::{self, Decoded, DecodedSink, Dialects, FileError, FileOutcome};
 
 /// Rows of a file are held back up to this size: a file that turns out to be bad costs nothing then. A larger file writes
 /// data files of its own, which are dropped with it.
@@ -404,9 +404,9 @@ impl<'a> Worker<'a> {
         for part in parts {
             part.accept(&mut self.writers, &mut self.collected)?;
         }
-        let dialect = match &outcome.dialect {
-            Some(dialect) if counts.quarantined > 0 => Some(
-                serde_json::to_string(dialect)
+        let dialect = match Dialects::of(outcome) {
+            Some(dialects) if counts.quarantined > 0 => Some(
+                serde_json::to_string(&dialects)
                     .map_err(|error| Problem::internal("a dialect has no JSON").cause(error))?,
             ),
             // Rejects of the old content may still wait for a replay.

@@ -62,3 +62,22 @@ async fn a_column_with_a_name_of_ours_is_refused() {
     let problem = land(&world.open().await).await.unwrap_err();
     assert!(problem.what().contains("have a column \"_file\""), "{problem}");
 }
+
+#[tokio::test]
+async fn a_table_with_a_constraint_is_not_landed_in() {
+    let world = World::new(orders(""));
+    world.put("a.csv", "id\n1\n");
+    world.land().await;
+    // As another writer adds it.
+    let log = world.dir.path().join("data/lake/bronze/orders/_delta_log");
+    let first = std::fs::read_to_string(log.join(format!("{:020}.json", 0))).unwrap();
+    let meta = first.lines().find(|line| line.contains("\"metaData\"")).unwrap();
+    let mut meta: serde_json::Value = serde_json::from_str(meta).unwrap();
+    meta["metaData"]["configuration"]["delta.constraints.positive"] = "id > 0".into();
+    std::fs::write(log.join(format!("{:020}.json", 1)), meta.to_string()).unwrap();
+    world.put("b.csv", "id\n-1\n");
+    let problem = land(&world.open().await).await.unwrap_err();
+    assert_eq!(problem.kind(), lode_core::ErrorKind::Blocked);
+    assert!(problem.what().contains("the constraint \"positive\""), "{}", problem.what());
+    assert_eq!(world.rows("bronze.orders", &["id"]).await, ["1"]);
+}

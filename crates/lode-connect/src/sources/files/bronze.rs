@@ -110,7 +110,7 @@ fn nullable(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// The table as published. Errors: `Conflict` if it is not this pipeline's to write.
+/// The table as published. Errors: `Conflict` if it is not this pipeline's to write, `Blocked` if it has constraints.
 pub(crate) async fn existing(
     catalog: &Arc<Catalog>,
     pipeline: &Pipeline,
@@ -133,6 +133,12 @@ pub(crate) async fn existing(
         )));
     }
     let snapshot = catalog.snapshot(&entry, None).await?;
+    if let Some(check) = snapshot.definition.constraints.first() {
+        let what = format!("table \"{name}\" has the constraint \"{}\", which an ingest cannot check", check.name);
+        return Err(Problem::new(ErrorKind::Blocked, what)
+            .at(Place::of(format!("CHECK ({})", check.expression)))
+            .fix("drop the constraint, and put it under `contract: {expectations: …}` of the ingest"));
+    }
     Ok(Some(TableTarget {
         name: name.clone(),
         location: entry.location,

@@ -77,3 +77,29 @@ impl Catalog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lode_core::SystemClock;
+    use lode_lake::Store;
+
+    use super::*;
+    use crate::{OpenOptions, PipelineKind};
+
+    #[tokio::test]
+    async fn an_epoch_that_is_finished_elsewhere_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = OpenOptions { adopt: false, clock: Arc::new(SystemClock) };
+        let catalog = Catalog::open(Store::memory(), folder.path(), options).await.unwrap();
+        let one = catalog.pipeline(PipelineKind::Model, "one", None).await.unwrap();
+        let two = catalog.pipeline(PipelineKind::Model, "two", None).await.unwrap();
+        let drop = CatalogChange::Drop { name: "gold.v".parse().unwrap() };
+        let content = SealContent { catalog: vec![drop], ..SealContent::default() };
+        // Left as unfinished in this process, but there is nothing to finish.
+        catalog.claims.mark_unfinished(one.id, claim_keys(&content));
+        let claimed = tokio::time::timeout(Duration::from_secs(20), catalog.claim(two.id, &content)).await;
+        assert!(claimed.expect("the claim goes round in circles").is_ok());
+    }
+}

@@ -28,8 +28,14 @@ impl Catalog {
             self.arrow("epoch.list.after").await?;
             match newest {
                 Some(_) => self.roll_forward(&record.pipeline, self.needed_seal(id, next).await?).await?,
-                None if published == Epoch::ZERO => return Ok(None),
-                None => return Ok(Some(self.needed_seal(id, published).await?)),
+                None => {
+                    // Whoever finished it, nobody has to wait for it any more.
+                    self.claims.mark_finished(id);
+                    if published == Epoch::ZERO {
+                        return Ok(None);
+                    }
+                    return Ok(Some(self.needed_seal(id, published).await?));
+                }
             }
         }
     }

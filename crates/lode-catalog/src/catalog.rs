@@ -170,8 +170,8 @@ pub struct RunRow {
 impl Catalog {
     /// Opens or makes the metadata DB in `data_dir`, checks the lake's owner, takes a new fence and rolls every
     /// unfinished epoch forward.
-    /// Errors: `Owned` when another DB owns the lake, `Newer` when a newer Lode wrote the DB, `Damaged` when the DB cannot
-    /// be read, `Lost` when it is gone and the lake has epochs (fix of both: `lode doctor --rebuild`).
+    /// Errors: `Owned` when the DB of another data folder owns the lake, `Replaced` when one of this folder did, `Newer` when a newer Lode wrote the DB, `Damaged` when the DB cannot
+    /// be read, `Lost` when it is gone and the lake has epochs (fix of these and of `Replaced`: `lode doctor --rebuild`).
     pub async fn open(store: Store, data_dir: &Path, options: OpenOptions) -> Result<Arc<Self>, CatalogError> {
         let db = owner::open_db(&store, data_dir, &options).await?;
         fail::point("epoch.start.before")?;

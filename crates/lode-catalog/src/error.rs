@@ -34,6 +34,9 @@ pub enum CatalogError {
     Newer { found: i64, known: i64 },
     #[error("the lake \"{lake}\" belongs to the metadata DB {owner}")]
     Owned { lake: String, owner: String },
+    /// The lake names this data folder, but another DB in it: a rebuild was cut off, or the file was exchanged.
+    #[error("the metadata DB \"{path}\" is not the one that the lake belongs to")]
+    Replaced { path: String },
     #[error("another process has taken over this lake")]
     Fenced,
     #[error("epoch {epoch} of pipeline \"{pipeline}\" was sealed by someone else")]
@@ -65,7 +68,7 @@ impl Explain for CatalogError {
             Self::Lake(error) => error.kind(),
             Self::Db { kind, .. } | Self::Folder { kind, .. } => *kind,
             Self::Damaged { .. } | Self::Lost { .. } | Self::BadSeal { .. } => ErrorKind::Corrupt,
-            Self::Newer { .. } | Self::Owned { .. } => ErrorKind::Config,
+            Self::Newer { .. } | Self::Owned { .. } | Self::Replaced { .. } => ErrorKind::Config,
             Self::Fenced | Self::SealLost { .. } | Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Unfinished { source, .. } => source.kind(),
             Self::Blocked { .. } => ErrorKind::Blocked,
@@ -80,6 +83,7 @@ impl Explain for CatalogError {
             Self::Lake(error) => error.places(),
             Self::Damaged { path, .. }
             | Self::Lost { path }
+            | Self::Replaced { path }
             | Self::BadSeal { path, .. }
             | Self::Folder { path, .. }
             | Self::Locked { path, .. } => vec![Place::of(path)],
@@ -98,7 +102,7 @@ impl Explain for CatalogError {
                 "check that the data folder can be read and written, then run the command again".into()
             }
             Self::BadSeal { .. } => "restore that file from a backup of the lake".into(),
-            Self::Damaged { .. } | Self::Lost { .. } => {
+            Self::Damaged { .. } | Self::Lost { .. } | Self::Replaced { .. } => {
                 "run `lode doctor --rebuild`: tables, positions and ledger come back from the lake".into()
             }
             Self::Newer { .. } => "use the Lode that wrote it, or a newer one".into(),

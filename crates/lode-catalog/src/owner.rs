@@ -79,12 +79,15 @@ async fn replace_lost(
     Ok(())
 }
 
-/// Writes this DB's name into a lake without owner. Errors: `Owned`.
+/// Writes this DB's name into a lake without owner. Errors: `Owned`, `Replaced`.
 async fn claim(store: &Store, db: &MetaDb, data_dir: &Path, adopt: bool) -> Result<(), CatalogError> {
     let mine = Owner { db: db.db_id().await?, data_dir: absolute(data_dir) };
     for _ in 0..2 {
         match read_owner(store).await? {
             Some(owner) if owner.db == mine.db => return Ok(()),
+            Some(owner) if !adopt && is_ours(store, data_dir, &owner) => {
+                return Err(CatalogError::Replaced { path: db.path().display().to_string() });
+            }
             Some(owner) if !adopt => return Err(owned(store, &owner)),
             Some(_) => return write_owner(store, &mine).await,
             None => {

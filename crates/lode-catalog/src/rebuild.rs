@@ -254,7 +254,12 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 async fn rename(from: &Path, to: &Path) -> Result<(), CatalogError> {
     let (source, target) = (from.to_owned(), to.to_owned());
-    task::blocking("move the metadata DB", move || std::fs::rename(source, target))
+    // The new name has to be on disk before the lake names the new DB as its owner.
+    let work = move || {
+        std::fs::rename(source, &target)?;
+        target.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
+    };
+    task::blocking("move the metadata DB", work)
         .await?
         .map_err(|error| owner::folder_error("move", from, error))
 }

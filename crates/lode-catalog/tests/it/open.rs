@@ -210,3 +210,21 @@ async fn copies_of_the_db_go_to_the_lake_and_open() {
     std::fs::write(world.db_path(), world.store.get(&newest).await.unwrap()).unwrap();
     assert_eq!(world.open().await.relations().await.unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn a_rebuild_that_was_cut_off_before_the_owner_is_done_again() {
+    let world = World::new();
+    let catalog = world.open().await;
+    put_view(&catalog, "public.v").await;
+    catalog.close().await;
+    // The DB has its place already, and the lake still names the one before.
+    let path = "_lode/owner.json".into();
+    let mut owner: serde_json::Value = serde_json::from_slice(&world.store.get(&path).await.unwrap()).unwrap();
+    owner["db"] = "the-one-before".into();
+    world.store.put(&path, owner.to_string().into()).await.unwrap();
+    let error = world.try_open().await.unwrap_err();
+    assert!(matches!(error, CatalogError::Replaced { .. }), "{error}");
+    assert!(error.remedy().unwrap().contains("lode doctor --rebuild"));
+    world.rebuild().await;
+    assert_eq!(world.open().await.relations().await.unwrap().len(), 1);
+}

@@ -259,9 +259,7 @@ async fn rename(from: &Path, to: &Path) -> Result<(), CatalogError> {
         std::fs::rename(source, &target)?;
         target.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
     };
-    task::blocking("move the metadata DB", work)
-        .await?
-        .map_err(|error| owner::folder_error("move", from, error))
+    task::blocking("move the metadata DB", work).await?.map_err(|error| owner::folder_error("move", from, error))
 }
 
 async fn remove_db(path: &Path) -> Result<(), CatalogError> {

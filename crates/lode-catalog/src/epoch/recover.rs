@@ -24,9 +24,9 @@ impl Catalog {
                 return Err(CatalogError::Blocked { pipeline: record.pipeline.name, epoch: next, reason });
             }
             self.arrow("epoch.list.before").await?;
-            let newest = self.newest_seal(id, published).await?;
+            let sealed = self.store().head(&layout::seal(id, next)).await?;
             self.arrow("epoch.list.after").await?;
-            match newest {
+            match sealed {
                 Some(_) => self.roll_forward(&record.pipeline, self.needed_seal(id, next).await?).await?,
                 None => {
                     // Whoever finished it, nobody has to wait for it any more.
@@ -46,6 +46,19 @@ impl Catalog {
             reason: "is not a pipeline of this lake".into(),
             fix: "list the pipelines with `lode pipeline list`".into(),
         })
+    }
+
+    /// No seal may stand above a number that is missing, or the missing one would be written anew.
+    /// Errors: `BadSeal`; the pipeline is blocked then.
+    async fn check_no_gap(&self, id: PipelineId) -> Result<(), CatalogError> {
+        let published = self.record(id).await?.published;
+        let Some(newest) = self.newest_seal(id, published).await? else { return Ok(()) };
+        let error = CatalogError::BadSeal {
+            path: layout::seal(id, published.next()).to_string(),
+            reason: format!("is missing, and epoch {newest} is there"),
+        };
+        self.db().block(id, published, self.fence(), &error.to_string()).await?;
+        Err(error)
     }
 
     /// The newest seal above `published`.
@@ -111,8 +124,12 @@ impl Catalog {
 
     async fn recover_or_note(&self, record: &PipelineRecord) -> Result<(), CatalogError> {
         let id = record.pipeline.id;
-        match self.recover(id).await {
-            Ok(_) => Ok(()),
+        let recovered = match self.recover(id).await {
+            Ok(_) => self.check_no_gap(id).await,
+            Err(error) => Err(error),
+        };
+        match recovered {
+            Ok(()) => Ok(()),
             Err(CatalogError::Fenced) => Err(CatalogError::Fenced),
             Err(error) => {
                 tracing::warn!(pipeline = %record.pipeline.name, error = %error, "an epoch could not be finished");
@@ -146,6 +163,6 @@ impl Catalog {
     pub async fn resume(&self, pipeline: &Pipeline) -> Result<(), CatalogError> {
         self.db().unblock(pipeline.id).await?;
         self.recover(pipeline.id).await?;
-        Ok(())
+        self.check_no_gap(pipeline.id).await
     }
 }

@@ -228,3 +228,27 @@ async fn a_rebuild_that_was_cut_off_before_the_owner_is_done_again() {
     world.rebuild().await;
     assert_eq!(world.open().await.relations().await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_seal_that_is_missing_between_others_is_not_written_anew() {
+    let world = World::new();
+    let catalog = world.open().await;
+    let pipeline = catalog.pipeline(PipelineKind::Model, "public.v", None).await.unwrap();
+    let old = catalog.backup_meta().await.unwrap();
+    for _ in 0..3 {
+        put_view(&catalog, "public.v").await;
+    }
+    catalog.close().await;
+    let path = format!("_lode/pipelines/{}/{:020}.json", pipeline.id, 1).as_str().into();
+    let seal = world.store.get(&path).await.unwrap();
+    world.store.delete(&path).await.unwrap();
+    world.lose_db();
+    std::fs::write(world.db_path(), world.store.get(&old).await.unwrap()).unwrap();
+    let catalog = world.open().await;
+    let error = catalog.begin(&pipeline).await.unwrap_err();
+    assert!(matches!(&error, CatalogError::Blocked { reason, .. } if reason.contains("is missing")), "{error}");
+    assert!(matches!(catalog.resume(&pipeline).await.unwrap_err(), CatalogError::BadSeal { .. }));
+    world.store.put(&path, seal).await.unwrap();
+    catalog.resume(&pipeline).await.unwrap();
+    assert_eq!(catalog.begin(&pipeline).await.unwrap().epoch().0, 4);
+}

@@ -317,7 +317,8 @@ fn a_code_with_leading_zeros_is_no_inferred_number() {
     assert_eq!(got.plain("zip"), ["NULL", "NULL", "0"]);
     assert_eq!(got.plain("share"), ["NULL", "-0.25", "0.0"]);
     assert_eq!(got.plain("big"), ["NULL", "NULL", "0"]);
-    let rescued = ["{\"zip\":\"01067\",\"share\":\"007.5\",\"big\":\"00\"}", "{\"zip\":\" -08\",\"big\":\" +01\"}", "NULL"];
+    let rescued =
+        ["{\"zip\":\"01067\",\"share\":\"007.5\",\"big\":\"00\"}", "{\"zip\":\" -08\",\"big\":\" +01\"}", "NULL"];
     assert_eq!(got.plain("_rescued"), rescued);
     let declared = read_as("zip\n01067\n", Format::Csv(CsvOptions::default()), &[("zip", "integer")]);
     assert_eq!(declared.plain("zip"), ["1067"]);
@@ -326,8 +327,7 @@ fn a_code_with_leading_zeros_is_no_inferred_number() {
 #[test]
 fn many_stray_quotes_are_poison_and_some_are_rejects() {
     let files = Files::new();
-    let options =
-        CsvOptions { delimiter: Some(','), quote: Some('"'), skip_rows: Some(0), ..CsvOptions::default() };
+    let options = CsvOptions { delimiter: Some(','), quote: Some('"'), skip_rows: Some(0), ..CsvOptions::default() };
     let plan = infer(&[], &Format::Csv(options), Some(&declared(&[("a", "text"), ("b", "text")])), None).unwrap();
     // Read from the line before, each line closes a quote and opens one.
     let some = files.put("some.csv", format!("a,b\n{}{}", "1,2\n".repeat(20), "x\"y,\"z\n".repeat(50)));

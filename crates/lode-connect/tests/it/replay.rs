@@ -104,8 +104,7 @@ async fn a_replay_without_a_quarantine_or_an_ingest_says_so() {
 async fn records_of_an_archive_are_read_as_their_own_entry_is() {
     let world = World::new(with(STRICT, 5));
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, text) in
-        [("a.csv", "id,amount,note\n1,10,a\n2,3,b\n"), ("sub/b.csv", "note;amount;id\ne;4;5\nf;50;6\n")]
+    for (name, text) in [("a.csv", "id,amount,note\n1,10,a\n2,3,b\n"), ("sub/b.csv", "note;amount;id\ne;4;5\nf;50;6\n")]
     {
         zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
         std::io::Write::write_all(&mut zip, text.as_bytes()).unwrap();
@@ -113,10 +112,7 @@ async fn records_of_an_archive_are_read_as_their_own_entry_is() {
     world.put("x.zip", zip.finish().unwrap().into_inner());
     world.land().await;
     let world = World { yaml: with(LOOSE, 0), ..world };
-    assert_eq!(
-        replay(&world.open().await, &table(), &QuarantineFilter::default()).await.unwrap(),
-        report(2, 2)
-    );
+    assert_eq!(replay(&world.open().await, &table(), &QuarantineFilter::default()).await.unwrap(), report(2, 2));
     assert_eq!(
         world.rows("bronze.orders", &["id", "amount", "note", "_file"]).await,
         ["1|10|a|x.zip/a.csv", "2|3|b|x.zip/a.csv", "5|4|e|x.zip/sub/b.csv", "6|50|f|x.zip/sub/b.csv"]

@@ -212,6 +212,6 @@ async fn a_file_is_removed_under_the_path_that_its_writer_gave_it() {
         rewrite.remove = vec!["part-1+a=.parquet".into()];
         commit(&store, &rewrite, "a", 1).await;
         assert_eq!(log_line(&store, 2, "remove").await.unwrap()["path"], raw);
-        assert_eq!(ids(&store, &*table.snapshot(None).await.unwrap()).await, [1, 2]);
+        assert_eq!(ids(&store, &table.snapshot(None).await.unwrap()).await, [1, 2]);
     }
 }

@@ -269,7 +269,7 @@ impl Pattern {
 
 /// Finer fractions would be cut.
 fn is_whole_micros(at: NaiveDateTime) -> bool {
-    at.nanosecond() % 1_000 == 0
+    at.nanosecond().is_multiple_of(1_000)
 }
 
 impl Stamp {

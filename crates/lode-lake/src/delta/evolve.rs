@@ -130,6 +130,7 @@ pub(crate) fn evolve(table: &TableDefinition, incoming: &Schema, policy: SchemaP
     if change.added.is_empty() && change.changed.is_empty() && change.dropped.is_empty() {
         return Ok(Evolution::Same);
     }
+    check_depths(&table.name, &incoming)?;
     let needs_rewrite = !change.dropped.is_empty() || change.changed.iter().any(|(_, _, in_place)| !in_place);
     if let Some(name) = table
         .partition_by

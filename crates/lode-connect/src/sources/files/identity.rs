@@ -219,7 +219,11 @@ pub(crate) fn renamed(old: &FileRow, found: &Found, hash: &str) -> [FileRow; 2] 
         note: Some(format!("{RENAMED_FROM}{}", old.path)),
         dialect: old.dialect.clone(),
     };
+    // What stands at the old path now is looked at anew.
+    let (size_bytes, modified_ms) = if has_other_content(old) { (0, 0) } else { (old.size_bytes, old.modified_ms) };
     let gone = FileRow {
+        size_bytes,
+        modified_ms,
         state: FileState::Renamed,
         rows: 0,
         rows_quarantined: 0,
@@ -372,6 +376,10 @@ mod tests {
             let copy = folder.put("b.csv", "one");
             ledger.compare(&[bad, copy.clone()]);
             assert_eq!(folder.identify(&ledger, &copy), Identity::RenamedFrom("a.csv".into()));
+            // What stands at the old path is not forgotten over it.
+            let [gone, _] = renamed(&kept, &copy, &landed.hash);
+            let bad = folder.put("a.csv", "other");
+            assert_eq!(Ledger::new(vec![gone]).first_look(&bad, false), FirstLook::HashFirst);
             // And the same file when it is back.
             std::fs::remove_file(folder.0.path().join("b.csv")).unwrap();
             let back = folder.put("a.csv", "one");

@@ -27,8 +27,9 @@ fn main() -> ExitCode {
 }
 
 fn root() -> Result<PathBuf> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(manifest.parent().context("xtask lies in the workspace")?.to_owned())
+    // Of this run, not of the build: another clone may have built this binary.
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").context("run it as `cargo xtask`")?;
+    Ok(Path::new(&manifest).parent().context("xtask lies in the workspace")?.to_owned())
 }
 
 fn check() -> Result<()> {

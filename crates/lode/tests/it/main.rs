@@ -1,6 +1,10 @@
 //! The binary as its users meet it.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test stops at what it did not expect, and says what it skips"
+)]
 
 mod demo;
 mod errors;
@@ -9,3 +13,4 @@ mod process;
 mod project;
 mod sql;
 mod support;
+mod twizy;

@@ -1,0 +1,4 @@
+{# Plain schema names: `gold.trips`, not `public_gold.trips`. #}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ custom_schema_name | trim if custom_schema_name else target.schema }}
+{%- endmacro %}

@@ -26,7 +26,8 @@ where
 
 static CPU: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(cpu_count()));
 
-/// Runs heavy work (decode, compress, sort) off the runtime threads, at most one per core at a time.
+/// Runs heavy work (decode, compress, sort) off the runtime threads, at most one per core at a time. For work of
+/// milliseconds; see `cpu_long`.
 /// Errors: `Internal` if the work panicked.
 pub async fn cpu<T, F>(name: &'static str, work: F) -> Result<T, Problem>
 where
@@ -34,6 +35,20 @@ where
     T: Send + 'static,
 {
     let _permit = CPU.acquire().await.map_err(|_| Problem::internal("the CPU pool is closed"))?;
+    blocking(name, work).await
+}
+
+static LONG: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(cpu_count()));
+
+/// As `cpu`, for work that lasts as long as its input (the landing of an epoch). It has permits of its own, so what
+/// somebody waits for is never queued behind it: the system shares the cores among both.
+/// Errors: as `cpu`.
+pub async fn cpu_long<T, F>(name: &'static str, work: F) -> Result<T, Problem>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let _permit = LONG.acquire().await.map_err(|_| Problem::internal("the CPU pool is closed"))?;
     blocking(name, work).await
 }
 

@@ -1,8 +1,11 @@
 //! Many files, and files larger than what is held back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::world::{World, orders};
+use lode_lake::{DeltaTable, StorePath};
+
+use crate::world::{Gate, World, land, orders};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_small_files_land_in_bounded_time() {
@@ -57,4 +60,35 @@ async fn a_file_larger_than_what_is_held_back_lands_whole_or_not_at_all() {
     let report = limited.land().await;
     assert_eq!((report.files_poison, report.rows_landed, report.rows_quarantined), (1, 0, 0));
     assert_eq!(limited.rows("bronze.orders", &["_file"]).await.len(), 200_000);
+}
+
+/// What a query needs of the CPU pool (here: a long log to be parsed) does not wait for the end of an epoch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_is_opened_while_all_workers_land() {
+    let rule = "    columns: {id: bigint}\n    contract: {expectations: [{name: r, expect: id > 0}]}\n";
+    let gate = Gate::closed();
+    let world = World { gate: Some(Arc::clone(&gate)), ..World::new(orders(rule)) };
+    let workers = lode_core::task::cpu_count();
+    for file in 0..workers {
+        world.put(&format!("{file}.csv"), "id\n1\n");
+    }
+    let context = world.open().await;
+    let store = context.catalog.store().clone();
+    let schema =
+        r#"{\"type\":\"struct\",\"fields\":[{\"name\":\"id\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}}]}"#;
+    let log = format!(
+        "{}\n{}\n{{\"metaData\":{{\"id\":\"x\",\"format\":{{\"provider\":\"parquet\"}},\"schemaString\":\"{schema}\"}}}}\n",
+        format_args!(r#"{{"commitInfo":{{"operation":"{0:x<65000}{0:x<65000}"}}}}"#, ""),
+        r#"{"protocol":{"minReaderVersion":1,"minWriterVersion":2}}"#,
+    );
+    store.put(&StorePath::from("other/_delta_log/00000000000000000000.json"), log.into()).await.unwrap();
+
+    let landing = lode_core::task::spawn("landing", async move { land(&context).await });
+    gate.wait_for(workers).await;
+    let table = DeltaTable::new(&store, "other");
+    let opened = tokio::time::timeout(Duration::from_secs(60), table.snapshot(None)).await;
+    assert!(!landing.is_finished());
+    gate.open();
+    assert_eq!(landing.await.unwrap().unwrap().rows_landed, workers as u64);
+    assert_eq!(opened.expect("the table waits for the landing").unwrap().schema().fields().len(), 1);
 }

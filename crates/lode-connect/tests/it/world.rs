@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
@@ -19,11 +19,41 @@ use lode_core::{
 use lode_jobs::{Observer, Silent};
 use lode_lake::{FaultPlan, Store};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use tokio::sync::Semaphore;
 
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) yaml: String,
     pub(crate) faults: Option<FaultPlan>,
+    pub(crate) gate: Option<Arc<Gate>>,
+}
+
+/// Stops every check of an expectation until it is opened.
+pub(crate) struct Gate {
+    /// One permit for each check that has arrived.
+    arrived: Semaphore,
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn closed() -> Arc<Self> {
+        Arc::new(Self { arrived: Semaphore::new(0), is_open: Mutex::new(false), opened: Condvar::new() })
+    }
+
+    pub(crate) async fn wait_for(&self, checks: usize) {
+        self.arrived.acquire_many(checks as u32).await.unwrap().forget();
+    }
+
+    pub(crate) fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        self.arrived.add_permits(1);
+        drop(self.opened.wait_while(self.is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
+    }
 }
 
 /// The usual ingest, with more keys below it (each line indented by four blanks).
@@ -35,7 +65,7 @@ impl World {
     pub(crate) fn new(yaml: impl Into<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("in")).unwrap();
-        Self { dir, yaml: yaml.into(), faults: None }
+        Self { dir, yaml: yaml.into(), faults: None, gate: None }
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
@@ -75,7 +105,7 @@ impl World {
         let config: Config = lode_core::config::parse(&self.yaml, "lode.yml").unwrap();
         let ingests = resolve_ingests(&config.ingest, &self.yaml, "lode.yml").unwrap();
         let project_dir = self.dir.path().to_owned();
-        IngestContext { catalog, warehouse: Some(Arc::new(Rules)), project_dir, ingests }
+        IngestContext { catalog, warehouse: Some(Arc::new(Rules(self.gate.clone()))), project_dir, ingests }
     }
 
     /// Lands in a fresh process.
@@ -163,7 +193,7 @@ pub(crate) async fn rows(context: &IngestContext, world: &World, table: &str, co
 }
 
 /// Compiles `column > number`, and nothing else.
-struct Rules;
+struct Rules(Option<Arc<Gate>>);
 
 struct Above {
     expectation: Expectation,
@@ -171,14 +201,20 @@ struct Above {
     number: i64,
 }
 
-struct AllAbove(Vec<Above>);
+struct AllAbove {
+    rules: Vec<Above>,
+    gate: Option<Arc<Gate>>,
+}
 
 impl RowPass for AllAbove {
     fn check(&self, batch: &RecordBatch) -> Result<RowVerdict, Problem> {
+        if let Some(gate) = &self.gate {
+            gate.pass();
+        }
         let mut accept = vec![true; batch.num_rows()];
         let mut reasons: BTreeMap<usize, Violation> = BTreeMap::new();
         let mut counts = Vec::new();
-        for rule in &self.0 {
+        for rule in &self.rules {
             let numbers = batch.column_by_name(&rule.column).unwrap().as_primitive::<Int64Type>().clone();
             let refused: Vec<usize> =
                 (0..numbers.len()).filter(|row| numbers.is_valid(*row) && numbers.value(*row) <= rule.number).collect();
@@ -228,7 +264,7 @@ impl Warehouse for Rules {
             schema.field_with_name(column).map_err(|error| Problem::new(ErrorKind::Undefined, error.to_string()))?;
             Ok(Above { expectation: expectation.clone(), column: column.to_owned(), number: number.parse().unwrap() })
         });
-        Ok(Arc::new(AllAbove(rules.collect::<Result<_, Problem>>()?)))
+        Ok(Arc::new(AllAbove { rules: rules.collect::<Result<_, Problem>>()?, gate: self.0.clone() }))
     }
 
     async fn relation(&self, _: &TableName) -> Result<Option<Relation>, Problem> {

@@ -125,12 +125,12 @@ pub(crate) async fn collect(work: EpochWork) -> Result<Collected, Problem> {
     let mut collected = Collected::default();
     for job in big {
         let shared = Arc::clone(&work);
-        collected.add(task::cpu("land", move || Worker::new(&shared, workers).run_one(&job)).await??);
+        collected.add(task::cpu_long("land", move || Worker::new(&shared, workers).run_one(&job)).await??);
     }
     let handles: Vec<_> = (0..workers)
         .map(|_| {
             let shared = Arc::clone(&work);
-            task::spawn("land", task::cpu("land", move || Worker::new(&shared, 1).run()))
+            task::spawn("land", task::cpu_long("land", move || Worker::new(&shared, 1).run()))
         })
         .collect();
     let mut failure = None;

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use lode_catalog::{Catalog, RelationEntry, quarantine_schema};
 use lode_core::{ErrorKind, Place, Problem, TableName};
-use lode_lake::{DataFile, Snapshot, Store, StorePath};
+use lode_lake::{DeltaTable, Snapshot, Store};
 
 mod file_reader;
 mod replay;
@@ -200,7 +200,7 @@ async fn read(
         )
         .fix("compact the table with that tool first"));
     }
-    let path = path_of(&table.location, &file.file);
+    let path = DeltaTable::new(store, &table.location).data_path(file)?;
     let damaged = {
         let shown = path.to_string();
         move |error: parquet::errors::ParquetError| {
@@ -218,10 +218,6 @@ async fn read(
     };
     let batches = builder.with_projection(mask).with_batch_size(1_024).build().map_err(&damaged)?;
     Ok(batches.map(move |batch| batch.map_err(&damaged).and_then(|batch| canonical(&batch))).boxed())
-}
-
-fn path_of(location: &str, file: &DataFile) -> StorePath {
-    StorePath::from(format!("{location}/{}", file.path))
 }
 
 /// Columns in the types of `quarantine_schema`, whatever the file has them in.

@@ -205,6 +205,23 @@ pub fn from_stored(array: &ArrayRef, field: &Field) -> Result<ArrayRef, String> 
                 .map(|rows| Arc::new(rows) as ArrayRef)
                 .map_err(|error| error.to_string())
         }
+        DataType::List(element) => {
+            let lists = array.as_list_opt::<i32>().ok_or("a list was expected")?;
+            let values = from_stored(lists.values(), element)?;
+            ListArray::try_new(Arc::clone(element), lists.offsets().clone(), values, lists.nulls().cloned())
+                .map(|lists| Arc::new(lists) as ArrayRef)
+                .map_err(|error| error.to_string())
+        }
+        DataType::Map(entries, sorted) => {
+            let maps = array.as_map_opt().ok_or("a map was expected")?;
+            let DataType::Struct(pair) = entries.data_type() else { return Err("a map was expected".into()) };
+            let columns: Result<Vec<ArrayRef>, String> =
+                maps.entries().columns().iter().zip(pair).map(|(column, field)| from_stored(column, field)).collect();
+            let rows = StructArray::try_new(pair.clone(), columns?, None).map_err(|error| error.to_string())?;
+            MapArray::try_new(Arc::clone(entries), maps.offsets().clone(), rows, maps.nulls().cloned(), *sorted)
+                .map(|maps| Arc::new(maps) as ArrayRef)
+                .map_err(|error| error.to_string())
+        }
         target => strict(array, target),
     }
 }

@@ -18,6 +18,9 @@ pub enum LakeError {
     Corrupt { path: String, reason: String },
     #[error("table \"{table}\" has no snapshot {wanted}; the newest is {newest}")]
     NoSnapshot { table: String, wanted: SnapshotId, newest: SnapshotId },
+    /// A clean-up of the log took the commits that lead there.
+    #[error("snapshot {wanted} of table \"{table}\" was cleaned out of its log; the oldest left is {oldest}")]
+    Cleaned { table: String, wanted: SnapshotId, oldest: SnapshotId },
     #[error("table \"{table}\" refuses the change: {reason}")]
     Refused { table: TableName, reason: String },
     #[error("{message}")]
@@ -40,7 +43,7 @@ pub enum LakeError {
 impl Explain for LakeError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound { .. } | Self::NoSnapshot { .. } => ErrorKind::NotFound,
+            Self::NotFound { .. } | Self::NoSnapshot { .. } | Self::Cleaned { .. } => ErrorKind::NotFound,
             Self::Store { kind, .. } => *kind,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Refused { .. } => ErrorKind::Blocked,
@@ -71,6 +74,10 @@ impl Explain for LakeError {
             Self::Store { .. } => "check that the storage can be reached, then run the command again".into(),
             Self::Corrupt { .. } => "restore the file from a backup, or drop the table and land it again".into(),
             Self::NoSnapshot { .. } => "list the snapshots with `lode table history`".into(),
+            Self::Cleaned { .. } => {
+                "read a snapshot that is left; a table that stays there waits for an epoch of `lode pipeline list` to be finished"
+                    .into()
+            }
             Self::Refused { .. } => {
                 "undo the foreign change, or rebuild the table, then run `lode pipeline resume`".into()
             }

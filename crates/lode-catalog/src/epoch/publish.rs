@@ -29,7 +29,8 @@ fn in_front(commits: &[LogCommit], seal: &Seal, published: &HashMap<PipelineId, 
     let own = commits
         .iter()
         .position(|commit| commit.txns.iter().any(|txn| txn.app_id == app && txn.version == seal.epoch.0));
-    let before = commits.iter().take(own.unwrap_or(0));
+    // With it: the entry that stands for commits that were cleaned away holds the transactions of others, too.
+    let before = commits.iter().take(own.map_or(0, |at| at + 1));
     before.flat_map(|commit| &commit.txns).filter_map(|txn| hidden(txn, published)).collect()
 }
 
@@ -110,7 +111,7 @@ impl Catalog {
     }
 
     /// Picks up foreign and maintenance commits of the given tables.
-    /// Costs one look at the store a table when there is nothing new. Returns whether a version was raised.
+    /// Costs two looks at the store a table when there is nothing new. Returns whether a version was raised.
     pub(crate) async fn refresh(&self, relations: &[RelationEntry]) -> Result<bool, CatalogError> {
         let mut raised = Vec::new();
         let mut published = None;

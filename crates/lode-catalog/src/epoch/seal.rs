@@ -40,6 +40,7 @@ impl Draft {
             Some(RelationEntry::Table(entry)) if entry.location == change.location => {}
             _ => return Err(conflict("was dropped or replaced while it was written")),
         }
+        table.snapshot(Some(change.base)).await?.check_writable(&change.table)?;
         if table.commits_after(change.base).await?.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,9 @@ use datafusion::config::TableParquetOptions;
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
-use datafusion::datasource::physical_plan::parquet::{CachedParquetFileReaderFactory, ParquetRowSelection};
+use datafusion::datasource::physical_plan::parquet::{
+    CachedParquetFileReaderFactory, ParquetFileReaderFactory, ParquetRowSelection,
+};
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -32,6 +34,7 @@ use object_store::path::Path;
 use lode_core::sql_type::SQL_TYPE_MARK;
 use lode_lake::{DeltaTable, LiveFile, Snapshot, Store};
 
+use super::by_id::ReadersById;
 use super::stats::{self, FileColumns};
 use crate::session::lake_url;
 
@@ -95,7 +98,8 @@ impl LakeTable {
     }
 
     async fn partitioned_file(&self, live: &LiveFile) -> Result<PartitionedFile> {
-        let path = Path::from(format!("{}/{}", self.location, live.file.path));
+        let table = DeltaTable::new(&self.store, &self.location);
+        let path = table.data_path(live).map_err(|error| DataFusionError::External(Box::new(error)))?;
         let mut file = PartitionedFile::new(String::new(), live.file.size_bytes);
         file.object_meta.location = path.clone();
         file.object_meta.last_modified =
@@ -125,13 +129,21 @@ impl LakeTable {
             Some(stats) => stats.num_records,
             None => self.rows_in_footer(&path).await?,
         };
-        let table = DeltaTable::new(&self.store, &self.location);
         let selection =
             table.live_rows(live, rows).await.map_err(|error| DataFusionError::External(Box::new(error)))?;
         Ok(match selection {
             Some(selection) => file.with_extension(ParquetRowSelection::new(selection)),
             None => file,
         })
+    }
+
+    /// With column mapping by id, the columns of a file are known by their field ids alone.
+    fn readers(&self, readers: CachedParquetFileReaderFactory) -> Arc<dyn ParquetFileReaderFactory> {
+        let definition = &self.snapshot.definition;
+        if definition.properties.get("delta.columnMapping.mode").is_some_and(|mode| mode == "id") {
+            return Arc::new(ReadersById::new(readers, definition.stored_schema().fields()));
+        }
+        Arc::new(readers)
     }
 
     async fn rows_in_footer(&self, path: &Path) -> Result<u64> {
@@ -276,7 +288,7 @@ impl TableProvider for LakeTable {
         let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
         let source = ParquetSource::new(self.layout.clone())
             .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(objects, cache)));
+            .with_parquet_file_reader_factory(self.readers(CachedParquetFileReaderFactory::new(objects, cache)));
         let config = FileScanConfigBuilder::new(lake_url(), Arc::new(source))
             .with_file_groups(groups)
             // A filter above may drop rows, so only an unfiltered scan may stop early.

@@ -1,6 +1,7 @@
 //! Tables and views as one statement sees them: every name is resolved once, before planning, and all tables are
 //! seen at the same moment.
 
+mod by_id;
 mod lake_table;
 pub(crate) mod resolve;
 mod stats;

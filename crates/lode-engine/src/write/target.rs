@@ -81,6 +81,7 @@ impl Target {
         incoming: &SchemaRef,
         quarantine: QuarantineTarget,
     ) -> Result<Self, Problem> {
+        snapshot.check_writable(&spec.target)?;
         let table = &snapshot.definition;
         let replaces = spec.mode == WriteMode::Replace;
         let policy = policy(spec)?;

@@ -16,6 +16,7 @@ use lode_lake::Store;
 pub(crate) struct Fixture {
     pub(crate) engine: Engine,
     pub(crate) session: SqlSession,
+    pub(crate) catalog: Arc<Catalog>,
     folder: tempfile::TempDir,
 }
 
@@ -36,7 +37,7 @@ impl Fixture {
         let catalog = Catalog::open(store, folder.path(), options).await.unwrap();
         let options = EngineOptions { memory_bytes, partitions: 2, ..EngineOptions::new(folder.path()) };
         let engine = Engine::new(Arc::clone(&catalog), options).unwrap();
-        Self { engine, session: SqlSession::new(noon()), folder }
+        Self { engine, session: SqlSession::new(noon()), catalog, folder }
     }
 
     /// A path inside of the lake.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must stop")]
 
+mod checkpoints;
 mod errors;
 mod expressions;
 mod fixture;
+mod foreign;
 mod golden;
 mod models;
 mod statements;

@@ -206,6 +206,28 @@ async fn partitions_are_replaced_one_by_one() {
 }
 
 #[tokio::test]
+async fn partition_values_of_any_text_are_read_back() {
+    let fixture = Fixture::new().await;
+    let mut spec = WriteSpec::new(gold("m"), WriteMode::ReplacePartitions);
+    spec.partition_by = vec!["a/b %".into()];
+    let texts = ["a/b=c d", "100%", "a%2Fb", "grün 木", " blank ", ".", "..", "q'?#*:\"[]{}^~|", "tab\there", "b\\s"];
+    let rows: Vec<String> =
+        texts.iter().enumerate().map(|(id, text)| format!("({id}, '{}')", text.replace('\'', "''"))).collect();
+    let sql = format!("select * from (values {}, (99, null)) as t(id, \"a/b %\")", rows.join(", "));
+    // The second build finds each partition again.
+    for _ in 0..2 {
+        build(&fixture, &sql, &spec).await.unwrap();
+        let mut wanted: Vec<String> = texts.iter().enumerate().map(|(id, text)| format!("{id}|{text}")).collect();
+        wanted.push("99|NULL".into());
+        assert_eq!(fixture.must("select id, \"a/b %\" from gold.m order by id").await, wanted);
+    }
+    for (id, text) in texts.iter().enumerate() {
+        let sql = format!("select id from gold.m where \"a/b %\" = '{}'", text.replace('\'', "''"));
+        assert_eq!(fixture.must(&sql).await, [id.to_string()], "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_table_becomes_a_view_and_a_table_again() {
     let fixture = Fixture::new().await;
     let spec = WriteSpec::new(gold("m"), WriteMode::Replace);

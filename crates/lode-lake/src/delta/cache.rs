@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::log::{LogState, commit_path, read_commit};
+use super::log::{Listing, LogState, commit_path, read_commit};
 use crate::{LakeError, Store};
 
 /// Tables kept; the longest unused one goes first.
@@ -77,7 +77,11 @@ pub(crate) async fn refresh(
 
 /// Whether the newest commit that we know is the one in the store: not so when the table was made anew.
 async fn is_still_there(store: &Store, known: &LogState) -> Result<bool, LakeError> {
-    let Some(head) = &known.head else { return Ok(true) };
+    let Some(head) = &known.head else {
+        // It came from a checkpoint whose commit is gone: a log that goes on goes on behind a newer one.
+        let listing = Listing::read(store, &known.location, known.version).await?;
+        return Ok(listing.newest().is_some_and(|newest| newest <= known.version));
+    };
     let found = store.head(&commit_path(&known.location, known.version)).await?;
     Ok(found.is_some_and(|meta| meta.e_tag.as_ref() == Some(head)))
 }

@@ -47,6 +47,8 @@ pub(crate) async fn read(store: &Store, location: &str, files: &[StorePath]) -> 
     }
     for sidecar in std::mem::take(&mut commit.sidecars) {
         let name = super::action::decode_path(&sidecar.path).unwrap_or(sidecar.path);
+        // They lie in one folder, whether the path says so or not.
+        let name = name.rsplit('/').next().unwrap_or(&name);
         let path = at(&format!("{}/_sidecars/{name}", log_folder(location)));
         commit = read_part(store, path, commit).await?;
     }

@@ -69,13 +69,8 @@ impl Descriptor {
             return StorePath::parse(format!("{folder}/deletion_vector_{id}.bin")).map_err(|_| wrong());
         }
         // Absolute: only below the store's own root.
-        let root = store.url().as_str();
-        let below = text.strip_prefix(root).or_else(|| text.strip_prefix(store.url().path()));
-        match below {
-            Some(below) if self.storage_type == "p" => {
-                let below = super::action::decode_path(below).map_err(|_| wrong())?;
-                StorePath::parse(below).map_err(|_| wrong())
-            }
+        match store.below(&super::action::decode_path(text).map_err(|_| wrong())?) {
+            Some(below) if self.storage_type == "p" => Ok(below),
             _ => Err(LakeError::Unsupported {
                 table: location.to_owned(),
                 feature: format!("the deletion vector \"{text}\" outside the lake"),

@@ -1,6 +1,7 @@
 //! The state of a table at a version, replayed from its log: newest checkpoint, then each commit behind it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -146,11 +147,12 @@ impl LogState {
     /// Replays the log up to `at`, or to its end. `None` when there is no table.
     /// Errors: `NoSnapshot`, `Corrupt`, `Unsupported`, `Store`.
     pub(crate) async fn load(store: &Store, location: &str, at: Option<i64>) -> Result<Option<Self>, LakeError> {
-        let hint = checkpoint::hint(store, location).await?.filter(|hint| at.is_none_or(|at| *hint <= at));
+        let mut hint = checkpoint::hint(store, location).await?.filter(|hint| at.is_none_or(|at| *hint <= at));
         let mut listing = Listing::read(store, location, hint.unwrap_or(0)).await?;
         if hint.is_some_and(|hint| !listing.checkpoints.contains_key(&hint)) {
             // The pointer names nothing: look for ourselves.
             listing = Listing::read(store, location, 0).await?;
+            hint = None;
         }
         let Some(newest) = listing.newest() else { return Ok(None) };
         let target = at.unwrap_or(newest);
@@ -158,31 +160,20 @@ impl LogState {
             let (wanted, newest) = (SnapshotId(target), SnapshotId(newest));
             return Err(LakeError::NoSnapshot { table: location.to_owned(), wanted, newest });
         }
-        let mut state = None;
-        let candidates: Vec<i64> = listing.checkpoints.range(..=target).rev().map(|(version, _)| *version).collect();
-        for version in candidates {
-            let files = listing.checkpoints.get(&version).map(Vec::as_slice).unwrap_or_default();
-            match checkpoint::read(store, location, files).await {
-                Ok(Some(commit)) => {
-                    let at = listing.commits.get(&version).map(|meta| meta.last_modified);
-                    state = Some(Self::begin(location, version, commit, at)?);
-                    break;
-                }
-                Ok(None) => {}
-                Err(error @ LakeError::Store { .. }) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(table = location, version, %error, "checkpoint is unusable, reading commits instead");
-                    if !listing.commits.contains_key(&0) {
-                        listing = Listing::read(store, location, 0).await?;
-                    }
-                }
-            }
-        }
-        if state.is_none() && hint.is_some() {
-            // Older commits than the pointer's are needed after all.
+        let mut state = Self::from_checkpoint(store, location, &listing, 0..=target).await?;
+        if let (None, Some(hint)) = (&state, hint) {
+            // The pointer's checkpoint is not whole: what lies in front of it is needed after all.
             listing = Listing::read(store, location, 0).await?;
+            state = Self::from_checkpoint(store, location, &listing, 0..=hint - 1).await?;
         }
         let first = state.as_ref().map_or(0, |state| state.version + 1);
+        if state.is_none()
+            && !listing.commits.contains_key(&0)
+            && let Some((oldest, _)) = listing.checkpoints.range(target + 1..).next()
+        {
+            let (wanted, oldest) = (SnapshotId(target), SnapshotId(*oldest));
+            return Err(LakeError::Cleaned { table: location.to_owned(), wanted, oldest });
+        }
         for version in first..=target {
             let missing = || LakeError::Corrupt {
                 path: log_folder(location).to_string(),
@@ -200,6 +191,32 @@ impl LogState {
             }
         }
         Ok(state)
+    }
+
+    /// The state of the newest checkpoint in `versions` that can be read; `None` when there is none.
+    async fn from_checkpoint(
+        store: &Store,
+        location: &str,
+        listing: &Listing,
+        versions: RangeInclusive<i64>,
+    ) -> Result<Option<Self>, LakeError> {
+        if versions.is_empty() {
+            return Ok(None);
+        }
+        for (version, files) in listing.checkpoints.range(versions).rev() {
+            match checkpoint::read(store, location, files).await {
+                Ok(Some(commit)) => {
+                    let at = listing.commits.get(version).map(|meta| meta.last_modified);
+                    return Self::begin(location, *version, commit, at).map(Some);
+                }
+                Ok(None) => {}
+                Err(error @ LakeError::Store { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(table = location, version, %error, "checkpoint is unusable, reading commits instead");
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The state that the actions of a checkpoint, or of the first commit, make.
@@ -329,6 +346,7 @@ impl LogState {
             definition: self.meta.definition.clone(),
             files: Arc::new(self.files.values().cloned().collect()),
             txns: self.txns.clone(),
+            read_only: protocol::refuses_write(&self.meta.protocol, &self.meta.raw),
         });
         self.snapshot = Some(Arc::clone(&snapshot));
         snapshot
@@ -362,6 +380,7 @@ impl LogState {
             definition: meta.definition.clone(),
             files: Arc::new(files.into_values().collect()),
             txns,
+            read_only: protocol::refuses_write(&meta.protocol, &meta.raw),
         }))
     }
 }
@@ -385,9 +404,12 @@ impl Meta {
         if raw.format.provider != "parquet" {
             return Err(unsupported(format!("data files in {}", raw.format.provider)));
         }
-        let schema = schema::from_delta(&raw.schema_string).map_err(unsupported)?;
         let properties: BTreeMap<String, String> =
             raw.configuration.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))).collect();
+        let mut schema = schema::from_delta(&raw.schema_string).map_err(unsupported)?;
+        if properties.get("delta.columnMapping.mode").is_none_or(|mode| mode == "none") {
+            schema = schema::without_mapping(&schema);
+        }
         let constraints = properties
             .iter()
             .filter_map(|(key, expression)| {

@@ -19,11 +19,11 @@ use chrono::{DateTime, Utc};
 use parquet::arrow::arrow_reader::RowSelection;
 use roaring::RoaringTreemap;
 
-use lode_core::SnapshotId;
+use lode_core::{SnapshotId, TableName};
 
 use self::action::Commit;
 use self::log::{Listing, LogState, read_commit};
-use crate::{DataFile, LakeError, Store, TableDefinition, Txn};
+use crate::{DataFile, LakeError, Store, StorePath, TableDefinition, Txn};
 
 pub(crate) use cache::TableCache;
 pub(crate) use commit::apply;
@@ -48,6 +48,7 @@ pub struct Snapshot {
     pub files: Arc<Vec<LiveFile>>,
     /// Newest version of each application transaction.
     pub txns: HashMap<String, i64>,
+    read_only: Option<String>,
 }
 
 /// A file of a snapshot, as a scan needs it. Cheap to clone.
@@ -93,7 +94,12 @@ impl DeltaTable {
         let mut state = table.lock().await;
         if state.is_none() {
             let hint = checkpoint::hint(&self.store, &self.location).await?.unwrap_or(0);
-            return Ok(Listing::read(&self.store, &self.location, hint).await?.newest().map(SnapshotId));
+            let mut newest = Listing::read(&self.store, &self.location, hint).await?.newest();
+            if newest.is_none() && hint > 0 {
+                // The pointer points behind the end.
+                newest = Listing::read(&self.store, &self.location, 0).await?.newest();
+            }
+            return Ok(newest.map(SnapshotId));
         }
         cache::refresh(&self.store, &self.location, &mut state, None).await?;
         Ok(state.as_ref().map(|state| SnapshotId(state.version)))
@@ -156,7 +162,9 @@ impl DeltaTable {
         }
     }
 
-    /// Commits after `version`, oldest first; an empty answer costs one look at the store.
+    /// Commits after `version`, oldest first; an empty answer costs two looks at the store.
+    /// Commits that a clean-up of the log took are one with the oldest checkpoint that is left: it stands for all
+    /// transactions up to it.
     pub async fn commits_after(&self, version: SnapshotId) -> Result<Vec<LogCommit>, LakeError> {
         let mut commits = Vec::new();
         let mut next = version.0 + 1;
@@ -164,7 +172,53 @@ impl DeltaTable {
             commits.push(LogCommit { version: SnapshotId(next), txns: commit.txns });
             next += 1;
         }
+        if commits.is_empty()
+            && let Some(state) = self.behind_cleaned(version).await?
+        {
+            next = state.version + 1;
+            let txns = state.txns.into_iter().map(|(app_id, version)| Txn { app_id, version }).collect();
+            commits.push(LogCommit { version: SnapshotId(state.version), txns });
+            while let Some((commit, _)) = read_commit(&self.store, &self.location, next).await? {
+                commits.push(LogCommit { version: SnapshotId(next), txns: commit.txns });
+                next += 1;
+            }
+        }
         Ok(commits)
+    }
+
+    /// The oldest state that can be read above `version`, if the commits in between were cleaned out of the log.
+    async fn behind_cleaned(&self, version: SnapshotId) -> Result<Option<LogState>, LakeError> {
+        // Logs are cleaned from their beginning: what is there is the end.
+        if version.0 >= 0 && self.store.head(&log::commit_path(&self.location, version.0)).await?.is_some() {
+            return Ok(None);
+        }
+        let listing = Listing::read(&self.store, &self.location, 0).await?;
+        for oldest in listing.checkpoints.range(version.0 + 1..).map(|(version, _)| *version) {
+            match LogState::load(&self.store, &self.location, Some(oldest)).await {
+                // A checkpoint that is not whole.
+                Err(LakeError::Cleaned { .. } | LakeError::Corrupt { .. }) => {}
+                other => return other,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where a data file lies below the store's root.
+    /// Errors: `Unsupported` for a file outside of the store.
+    pub fn data_path(&self, file: &LiveFile) -> Result<StorePath, LakeError> {
+        let path = file.file.path.as_str();
+        let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        let is_url = path.split_once(':').is_some_and(|(scheme, rest)| is_scheme(scheme) && rest.starts_with('/'));
+        if path.starts_with('/') || is_url {
+            return self.store.below(path).ok_or_else(|| LakeError::Unsupported {
+                table: self.location.clone(),
+                feature: format!("the data file \"{path}\" outside of the lake"),
+            });
+        }
+        StorePath::parse(format!("{}/{path}", self.location)).map_err(|error| LakeError::Corrupt {
+            path: format!("{}/{path}", self.location),
+            reason: error.to_string(),
+        })
     }
 
     /// Newest commits first, as far back as the log still holds them.
@@ -232,6 +286,14 @@ fn summary(version: i64, commit: Commit, modified: DateTime<Utc>) -> CommitSumma
 impl Snapshot {
     pub fn schema(&self) -> &SchemaRef {
         &self.definition.schema
+    }
+
+    /// Errors: `Unsupported` with the feature that keeps Lode from writing to the table.
+    pub fn check_writable(&self, table: &TableName) -> Result<(), LakeError> {
+        match &self.read_only {
+            Some(feature) => Err(LakeError::Unsupported { table: table.to_string(), feature: feature.clone() }),
+            None => Ok(()),
+        }
     }
 }
 

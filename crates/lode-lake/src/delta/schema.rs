@@ -356,6 +356,14 @@ pub(crate) fn stored_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Time64(_) | DataType::Interval(_) | DataType::FixedSizeBinary(16) => DataType::Utf8View,
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| stored_field(field)).collect()),
+        DataType::List(element) => DataType::List(Arc::new(stored_field(element))),
+        DataType::Map(entries, sorted) => match entries.data_type() {
+            DataType::Struct(pair) => {
+                let pair = DataType::Struct(pair.iter().map(|field| stored_field(field)).collect());
+                DataType::Map(Arc::new(entries.as_ref().clone().with_data_type(pair)), *sorted)
+            }
+            _ => data_type.clone(),
+        },
         other => other.clone(),
     }
 }
@@ -370,6 +378,24 @@ pub(crate) fn stored_field(field: &Field) -> Field {
         .into_iter()
         .collect();
     Field::new(name, stored_type(field.data_type()), field.is_nullable()).with_metadata(metadata)
+}
+
+/// The schema without the names in files, which hold only while column mapping is on.
+/// Source: Delta protocol, "Reader Requirements for Column Mapping".
+pub(crate) fn without_mapping(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(|field| unmapped(field)).collect::<Fields>()))
+}
+
+fn unmapped(field: &Field) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.remove(PHYSICAL_NAME);
+    let data_type = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| unmapped(field)).collect()),
+        DataType::List(element) => DataType::List(Arc::new(unmapped(element))),
+        DataType::Map(entries, sorted) => DataType::Map(Arc::new(unmapped(entries)), *sorted),
+        other => other.clone(),
+    };
+    field.clone().with_data_type(data_type).with_metadata(metadata)
 }
 
 /// The schema of the data files of a table.

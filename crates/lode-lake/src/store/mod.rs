@@ -128,6 +128,17 @@ impl Store {
         &self.url
     }
 
+    /// The path below the root that an absolute URL or path, not URL-encoded, means; `None` for one outside.
+    pub(crate) fn below(&self, absolute: &str) -> Option<StorePath> {
+        let root = crate::delta::action::decode_path(self.url.path()).ok()?;
+        // `file:/x` and `file:///x` are the same.
+        let path = match absolute.split_once(':') {
+            Some((scheme, rest)) if scheme == self.url.scheme() => rest.strip_prefix("//").unwrap_or(rest),
+            _ => absolute,
+        };
+        StorePath::parse(path.strip_prefix(root.as_str())?).ok()
+    }
+
     /// Creates `path`, synced with its folder before it returns. `Exists` says nothing about whose bytes are there.
     /// Errors: `Store` with kind `Unavailable` when it is unclear whether the put happened.
     pub async fn put_if_absent(&self, path: &StorePath, bytes: Bytes) -> Result<Put, LakeError> {

@@ -133,6 +133,7 @@ pub(crate) async fn existing(
         )));
     }
     let snapshot = catalog.snapshot(&entry, None).await?;
+    snapshot.check_writable(name)?;
     if let Some(check) = snapshot.definition.constraints.first() {
         let what = format!("table \"{name}\" has the constraint \"{}\", which an ingest cannot check", check.name);
         return Err(Problem::new(ErrorKind::Blocked, what)

@@ -285,3 +285,42 @@ async fn an_epoch_takes_along_what_stands_in_front_of_it() {
     assert_eq!((view.progress, view.foreign), (4, vec![FOREIGN]));
     assert!(new.relation(&name).await.unwrap().is_some());
 }
+
+async fn published(catalog: &lode_catalog::Catalog) -> (String, SnapshotId) {
+    match catalog.relation(&bronze()).await.unwrap() {
+        Some(lode_catalog::RelationEntry::Table(table)) => (table.location, table.published),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Another tool puts a checkpoint at the end of a log and cleans away all commits up to it: also that of half an epoch,
+/// which stays unseen until it is finished.
+#[tokio::test]
+async fn a_cleaned_log_shows_no_half_epoch() {
+    let world = World::new();
+    let old = world.open().await;
+    step(&old, 2, Contract::Loose).await.unwrap();
+    let new = world.open().await;
+    set_fence(&world, old.fence().0).await;
+    fail_at(&old, "epoch.apply.before", 2);
+    step(&old, 2, Contract::Loose).await.unwrap_err();
+    set_fence(&world, new.fence().0).await;
+    let (location, before) = published(&new).await;
+    let mut lines = Vec::new();
+    for version in before.0..=before.0 + 1 {
+        let path = StorePath::parse(format!("{location}/_delta_log/{version:020}.json")).unwrap();
+        lines.extend(world.store.get(&path).await.unwrap());
+        world.store.delete(&path).await.unwrap();
+    }
+    let name = format!("{:020}.checkpoint.3a0d65cd-4056-49b8-937b-95f9e3ee90e5.json", before.0 + 1);
+    let path = StorePath::parse(format!("{location}/_delta_log/{name}")).unwrap();
+    world.store.put(&path, lines.into()).await.unwrap();
+    assert_eq!(published(&new).await, (location.clone(), before));
+    // The next process finishes it.
+    let next = world.open().await;
+    let view = check(&next).await;
+    assert_eq!((view.progress, view.good.len()), (4, 4));
+    assert_eq!(published(&next).await, (location, SnapshotId(before.0 + 1)));
+    step(&next, 2, Contract::Loose).await.unwrap();
+    assert_eq!(check(&next).await.progress, 6);
+}

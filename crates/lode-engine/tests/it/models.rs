@@ -227,6 +227,20 @@ async fn partition_values_of_any_text_are_read_back() {
     }
 }
 
+/// Times stand in files as text, at any depth.
+#[tokio::test]
+async fn times_inside_of_lists_and_maps_are_read_back() {
+    let fixture = Fixture::new().await;
+    let spec = WriteSpec::new(gold("m"), WriteMode::Append);
+    let sql = "select 1 as id, make_array(named_struct('at', time '10:00:00', 'n', 7)) as l,
+               map(make_array('k'), make_array(named_struct('at', time '11:30:00'))) as m";
+    for _ in 0..2 {
+        build(&fixture, sql, &spec).await.unwrap();
+    }
+    let rows = fixture.must("select l[1]['at'], l[1]['n'], map_values(m)[1]['at'] from gold.m").await;
+    assert_eq!(rows, ["10:00:00|7|11:30:00", "10:00:00|7|11:30:00"]);
+}
+
 #[tokio::test]
 async fn a_table_becomes_a_view_and_a_table_again() {
     let fixture = Fixture::new().await;

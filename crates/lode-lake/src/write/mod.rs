@@ -1,5 +1,6 @@
 //! Batches into Parquet files: one open file a partition, row groups flushed by bytes, files rolled over by bytes.
 
+mod encoding;
 mod partition;
 mod stats;
 
@@ -15,9 +16,7 @@ use lode_core::AttemptId;
 use lode_core::sql_type::SQL_TYPE_MARK;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
 use self::stats::Leaf;
@@ -41,7 +40,6 @@ pub(crate) struct Writer {
     /// Places of the partition columns.
     partition: Vec<usize>,
     options: WriterOptions,
-    arrow: ArrowWriterOptions,
     /// `<attempt>-<random>`: this writer's own names.
     name: String,
     instant: String,
@@ -106,8 +104,6 @@ impl Writer {
             leaves: stats::leaves(stored.fields()),
             stored,
             partition,
-            // The Arrow schema in the file would bring our in-memory types to foreign readers.
-            arrow: ArrowWriterOptions::new().with_properties(properties(&options)).with_skip_arrow_metadata(true),
             options,
             name: format!("{attempt}-{:08x}", Uuid::new_v4().as_fields().0),
             instant: Utc::now().format("%Y%m%d%H%M%S%3f").to_string(),
@@ -280,7 +276,10 @@ impl Writer {
         let full = StorePath::parse(format!("{}/{path}", self.location))
             .map_err(|error| io_error("create", &StorePath::default(), io::Error::other(error)))?;
         let sink = Slot(Some(self.store.create(&full)?));
-        let writer = ArrowWriter::try_new_with_options(sink, Arc::clone(&self.stored), self.arrow.clone())
+        let properties = encoding::properties(&self.options, self.stored.fields(), columns);
+        // The Arrow schema in the file would bring our in-memory types to foreign readers.
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(sink, Arc::clone(&self.stored), options)
             .map_err(|error| parquet_error(&self.table, &path, error))?;
         let has_nan = vec![false; self.leaves.len()];
         Ok(Open { order, writer, path, partition_values, has_nan, used: self.clock, in_progress: 0 })
@@ -318,18 +317,6 @@ fn chars_max(mark: Option<&String>) -> Option<usize> {
     let (base, rest) = mark?.split_once('(')?;
     ["varchar", "character varying", "char", "character", "bpchar"].contains(&base.trim()).then_some(())?;
     rest.strip_suffix(')')?.trim().parse().ok()
-}
-
-fn properties(options: &WriterOptions) -> WriterProperties {
-    let codec = match options.zstd_level.map(ZstdLevel::try_new) {
-        Some(Ok(level)) => Compression::ZSTD(level),
-        Some(Err(_)) => Compression::ZSTD(ZstdLevel::default()),
-        None => Compression::SNAPPY,
-    };
-    WriterProperties::builder()
-        .set_compression(codec)
-        .set_created_by(concat!("Lode ", env!("CARGO_PKG_VERSION")).into())
-        .build()
 }
 
 fn parquet_error(table: &str, path: &str, error: ParquetError) -> LakeError {

@@ -87,6 +87,14 @@ pub(super) struct Origin {
 }
 
 impl Rows {
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|column| column.reserve(rows));
+        self.lines.reserve_exact(rows);
+        if let Some(places) = &mut self.places {
+            places.reserve_exact(rows);
+        }
+    }
+
     /// Rows and, if asked for, the records behind them. `text` is the block.
     pub(super) fn finish(
         self,

@@ -6,7 +6,7 @@ use super::encoding::{Encoding, Transcoder};
 use super::{FileError, input};
 
 /// Text of a block, if records are not longer.
-pub(super) const BLOCK_BYTES: usize = 4 << 20;
+pub(super) const BLOCK_BYTES: usize = 1 << 20;
 /// A longer record is rejected.
 pub(super) const RECORD_BYTES_MAX: usize = 64 << 20;
 /// Records that run away because a quote is not closed cost a look at the rest of the text each.

@@ -367,6 +367,25 @@ impl Column {
         })
     }
 
+    /// Makes room for `rows` more values, so that a block's columns do not grow by copying. Nested ones grow as they need.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        match self {
+            Self::Boolean(column) => column.values.reserve_exact(rows),
+            Self::Int16(column) => column.values.reserve_exact(rows),
+            Self::Int32(column) | Self::Date(column) => column.values.reserve_exact(rows),
+            Self::Int64(column) | Self::Timestamp(column) | Self::TimestampTz(column) | Self::Time(column) => {
+                column.values.reserve_exact(rows);
+            }
+            Self::Float32(column) => column.values.reserve_exact(rows),
+            Self::Float64(column) => column.values.reserve_exact(rows),
+            Self::Decimal(column, ..) => column.values.reserve_exact(rows),
+            Self::Interval(column) => column.values.reserve_exact(rows),
+            Self::Uuid(column) => column.values.reserve_exact(rows),
+            Self::Text(column) | Self::Json(column) | Self::Bytes(column) => column.views.reserve_exact(rows),
+            Self::List(_) | Self::Struct(_) => {}
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Boolean(column) => column.values.len(),

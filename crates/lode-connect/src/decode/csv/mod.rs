@@ -19,6 +19,8 @@ use super::run::BlockDecoder;
 use super::{DecodePlan, Decoded, Dialect, open_text};
 use split::{Field, Grammar, Record, Splitter};
 
+/// Room that is made for rows of a block before they are seen.
+const ROOM_ROWS_MAX: usize = 128 << 10;
 /// Records that are split and converted at a time: their text and offsets stay in the cache.
 const STRIDE: usize = 2048;
 
@@ -245,6 +247,9 @@ impl BlockDecoder for CsvFile {
             work.records.clear();
             work.fields.clear();
             splitter.next(STRIDE, &mut work.records, &mut work.fields);
+            if rows.lines.is_empty() {
+                rows.reserve(rows_of(text.len(), splitter.position() - block.from, work.records.len()));
+            }
             let has_footer_place = block.is_last && splitter.is_done();
             self.sort_out(&mut work, is_utf8, &mut pending);
             self.convert(&work, &mut rows, &mut pending);
@@ -267,6 +272,11 @@ impl BlockDecoder for CsvFile {
         let rejects = assemble::rejects(pending, text, block.offset, self.encoding);
         Ok(assemble::decoded(rows.finish(&self.output, block.text, origin)?, rejects, bytes))
     }
+}
+
+/// Rows to make room for when `records` took `bytes` of a block: a little more than the rest will have, as a rule.
+fn rows_of(block: usize, bytes: usize, records: usize) -> usize {
+    (block.saturating_mul(records) / bytes.max(1) * 17 / 16).min(ROOM_ROWS_MAX)
 }
 
 /// Some records of a block.

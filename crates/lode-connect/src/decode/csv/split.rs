@@ -235,6 +235,11 @@ impl<'a> Splitter<'a> {
         self.at >= self.text.len()
     }
 
+    /// Bytes of the text that are split.
+    pub(in super::super) fn position(&self) -> usize {
+        self.at
+    }
+
     /// Appends the next records, `records_max` at most.
     pub(in super::super) fn next(&mut self, records_max: usize, records: &mut Vec<Record>, fields: &mut Vec<Field>) {
         let text = self.text;
@@ -248,10 +253,12 @@ impl<'a> Splitter<'a> {
         // Where the open or just closed quoted field began, and where its closing quote stood.
         let (mut is_open, mut closed, mut is_raw) = (false, None::<usize>, false);
         let mut is_comment = comment.is_some() && text.get(start).copied() == comment;
+        // Nothing but text was met in the field so far.
+        let mut is_plain = !is_comment;
         let full = records.len() + records_max;
         while records.len() < full {
             let Some(at) = marks.next() else {
-                if start < text.len() || record.fields > 0 || is_open {
+                if start < text.len() || fields.len() > record.first as usize || is_open {
                     push_field(fields, text, start, text.len(), is_open || closed.is_some(), closed, is_raw || is_open);
                     record.end = text.len() as u32;
                     finish_record(&mut record, records, fields, text, is_comment);
@@ -260,6 +267,12 @@ impl<'a> Splitter<'a> {
                 return;
             };
             let Some(&byte) = text.get(at) else { break };
+            // Most marks by far: the end of a plain field.
+            if byte == delimiter && is_plain && at >= skip {
+                fields.push(Field { start: start as u32, end: at as u32 });
+                start = at + 1;
+                continue;
+            }
             let is_line_end = byte == b'\n' || (byte == b'\r' && text.get(at + 1) != Some(&b'\n'));
             self.line += u32::from(is_line_end);
             if at < skip {
@@ -285,10 +298,10 @@ impl<'a> Splitter<'a> {
             }
             if byte == delimiter {
                 push_field(fields, text, start, at, closed.is_some(), closed, is_raw);
-                record.fields += 1;
                 start = at + 1;
                 closed = None;
                 is_raw = false;
+                is_plain = true;
             } else if is_line_end {
                 let end = if byte == b'\n' && at > start && text.get(at - 1) == Some(&b'\r') { at - 1 } else { at };
                 push_field(fields, text, start, end, closed.is_some(), closed, is_raw);
@@ -299,13 +312,16 @@ impl<'a> Splitter<'a> {
                 is_raw = false;
                 record = Record { start: start as u32, end: 0, line: self.line, first: fields.len() as u32, fields: 0 };
                 is_comment = comment.is_some() && text.get(start).copied() == comment;
+                is_plain = !is_comment;
             } else if Some(byte) == quote {
                 if at == start {
                     is_open = true;
+                    is_plain = false;
                 }
             } else if Some(byte) == escape {
                 skip = at + 2;
                 is_raw = true;
+                is_plain = false;
             }
         }
         self.at = start;

@@ -32,19 +32,19 @@ fn two(text: &[u8], at: usize) -> Option<u32> {
 
 /// Days since 1970-01-01 of a date of the proleptic Gregorian calendar (Howard Hinnant's `days_from_civil`).
 #[inline]
-fn days(year: i32, month: u32, day: u32) -> Option<i32> {
+fn days(year: u32, month: u32, day: u32) -> Option<i32> {
     const LENGTHS: [u32; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let length = *LENGTHS.get(month.wrapping_sub(1) as usize)? + u32::from(is_leap && month == 2);
-    if day == 0 || day > length || year < 1 {
+    if day == 0 || day > length || year == 0 {
         return None;
     }
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let era = shifted.div_euclid(400);
-    let of_era = shifted.rem_euclid(400);
-    let month_index = (month as i32 + 9) % 12;
-    let of_year = (153 * month_index + 2) / 5 + day as i32 - 1;
-    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
+    let shifted = year - u32::from(month <= 2);
+    let (era, of_era) = (shifted / 400, shifted % 400);
+    let month_index = if month <= 2 { month + 9 } else { month - 3 };
+    let of_year = (153 * month_index + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year;
+    i32::try_from(days).ok().map(|days| days - 719_468)
 }
 
 /// `YYYY-MM-DD` at the start of `text`.
@@ -55,7 +55,7 @@ fn date_prefix(text: &[u8]) -> Option<i32> {
         return None;
     }
     let year = two(head, 0)? * 100 + two(head, 2)?;
-    days(year as i32, two(head, 5)?, two(head, 8)?)
+    days(year, two(head, 5)?, two(head, 8)?)
 }
 
 /// An ISO date.

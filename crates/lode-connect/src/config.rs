@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use lode_core::config::{self, Span, Spanned};
+use lode_core::config::{self, Environment, Span, Spanned};
 use lode_core::{ErrorKind, Expectation, Place, Problem, TableName, nearest, sql_type};
 use lode_lake::SchemaPolicy;
 
@@ -156,10 +156,15 @@ impl FileSource {
     }
 }
 
-/// Checks the whole list. `text` and `shown_as` are the file that it was read from.
+/// Checks the whole list. `text` and `shown_as` are the file that it was read from; `env` answers `${env:NAME}`.
 /// Errors: `Config` with the place, `Unsupported` for a source or key that this version does not have.
-pub fn resolve_ingests(list: &[IngestConfig], text: &str, shown_as: &str) -> Result<Vec<Ingest>, Problem> {
-    let file = ConfigFile { text, shown_as };
+pub fn resolve_ingests(
+    list: &[IngestConfig],
+    text: &str,
+    shown_as: &str,
+    env: &Environment,
+) -> Result<Vec<Ingest>, Problem> {
+    let file = ConfigFile { text, shown_as, env };
     let mut names = HashMap::new();
     let mut tables = HashMap::new();
     let mut ingests = Vec::with_capacity(list.len());
@@ -186,6 +191,7 @@ pub fn resolve_ingests(list: &[IngestConfig], text: &str, shown_as: &str) -> Res
 struct ConfigFile<'a> {
     text: &'a str,
     shown_as: &'a str,
+    env: &'a Environment,
 }
 
 impl ConfigFile<'_> {
@@ -279,7 +285,7 @@ impl ConfigFile<'_> {
                 .at(self.place(files))
                 .fix("write a folder relative to the project, such as `path: landing/orders`"));
         }
-        let path = config::expand_env(&files.value.path).map_err(|problem| problem.at(self.place(files)))?;
+        let path = config::expand_env(&files.value.path, self.env).map_err(|problem| problem.at(self.place(files)))?;
         let pattern = match &files.value.pattern {
             Some(glob) => Some(Pattern::new(&glob.value).map_err(|problem| problem.at(self.place(glob)))?),
             None => None,

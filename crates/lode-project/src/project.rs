@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use lode_core::Problem;
+use lode_core::config::Environment;
 
 use crate::config::project_file::{self, ProjectFile};
 use crate::error::ProjectError;
@@ -23,6 +24,8 @@ pub struct Overrides {
     pub vars: serde_json::Map<String, serde_json::Value>,
     /// Schema of models without their own; `LODE_SCHEMA`, else `public`.
     pub schema: String,
+    /// Answers `env_var`.
+    pub env: Environment,
     /// `--target`, a free name that macros may ask for.
     pub target: String,
     /// `--threads`.
@@ -39,6 +42,7 @@ impl Overrides {
         Self {
             vars: serde_json::Map::new(),
             schema: lode_core::TableName::DEFAULT_SCHEMA.to_owned(),
+            env: Environment::default(),
             target: "dev".to_owned(),
             threads: lode_core::task::cpu_count(),
             full_refresh: false,
@@ -121,6 +125,7 @@ impl Project {
         let settings = Settings {
             project: file.name.clone(),
             schema: overrides.schema.clone(),
+            env: overrides.env.clone(),
             target: overrides.target.clone(),
             threads: overrides.threads,
             full_refresh: overrides.full_refresh,

@@ -1,10 +1,9 @@
 //! Which project, which data folder, which settings, and where each of them comes from.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lode_connect::{Ingest, IngestConfig, resolve_ingests};
-use lode_core::config::{self, Spanned, expand_env};
+use lode_core::config::{self, Environment, Spanned, expand_env};
 use lode_core::{ErrorKind, Place, Problem, TableName};
 use serde::Deserialize;
 
@@ -44,8 +43,7 @@ struct ServeSection {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Surroundings {
     pub(crate) cwd: PathBuf,
-    /// Only `LODE_*` variables.
-    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) env: Environment,
     /// `--project-dir`.
     pub(crate) project_dir: Option<PathBuf>,
 }
@@ -55,15 +53,11 @@ impl Surroundings {
         let cwd = std::env::current_dir().map_err(|error| {
             Problem::new(ErrorKind::Usage, "the current folder cannot be read").cause(error).fix("go to another folder")
         })?;
-        let env = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with("LODE_"))?;
-            Some((name, value.into_string().ok()?))
-        });
-        Ok(Self { cwd, env: env.collect(), project_dir })
+        Ok(Self { cwd, env: Environment::of_process(), project_dir })
     }
 
     fn variable(&self, name: &str) -> Option<&str> {
-        self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.env.get(name).filter(|value| !value.is_empty())
     }
 }
 
@@ -100,9 +94,9 @@ impl Settings {
         let text = if path.is_file() { config::read_text(&path, CONFIG_FILE)? } else { String::new() };
         let file: ConfigFile = config::parse(&text, CONFIG_FILE)?;
         let data_dir = data_dir(around, &project_dir, &mut list);
-        let lake_dir = lake_dir(file.lake.as_ref(), &text, &project_dir, &data_dir, &mut list)?;
+        let lake_dir = lake_dir(file.lake.as_ref(), &text, around, (&project_dir, &data_dir), &mut list)?;
         let default_schema = default_schema(around, &mut list)?;
-        let ingests = resolve_ingests(&file.ingest, &text, CONFIG_FILE)?;
+        let ingests = resolve_ingests(&file.ingest, &text, CONFIG_FILE, &around.env)?;
         for (ingest, written) in ingests.iter().zip(&file.ingest) {
             let origin = config::place(&written.name, &text, CONFIG_FILE).to_string();
             let mut set = |key: &str, value: String| {
@@ -142,7 +136,7 @@ impl Settings {
                 || name.ends_with("_ADDR")
                 || name.starts_with("LODE_TEST_")
         };
-        around.env.keys().filter(|name| !is_known(name)).cloned().collect()
+        around.env.names().filter(|name| name.starts_with("LODE_") && !is_known(name)).map(str::to_owned).collect()
     }
 }
 
@@ -201,8 +195,8 @@ fn canonical(dir: &Path) -> PathBuf {
 fn lake_dir(
     section: Option<&LakeSection>,
     text: &str,
-    project_dir: &Path,
-    data_dir: &Path,
+    around: &Surroundings,
+    (project_dir, data_dir): (&Path, &Path),
     list: &mut Vec<Setting>,
 ) -> Result<PathBuf, Problem> {
     let Some(written) = section.and_then(|section| section.path.as_ref()) else {
@@ -211,7 +205,7 @@ fn lake_dir(
         return Ok(dir);
     };
     let place = config::place(written, text, CONFIG_FILE);
-    let path = expand_env(&written.value).map_err(|problem| problem.at(place.clone()))?;
+    let path = expand_env(&written.value, &around.env).map_err(|problem| problem.at(place.clone()))?;
     if let Some((scheme, _)) = path.split_once("://") {
         let name = match scheme {
             "s3" | "s3a" => "S3 storage",
@@ -283,7 +277,7 @@ mod tests {
     fn a_variable_goes_over_the_default_and_says_so() {
         let folder = Folder::with("");
         let mut around = folder.around();
-        around.env.insert("LODE_DATA_DIR".into(), "/tmp/elsewhere".into());
+        around.env = [("LODE_DATA_DIR".to_owned(), "/tmp/elsewhere".to_owned())].into_iter().collect();
         let settings = Settings::load(&around).unwrap();
         assert_eq!(settings.lake_dir, PathBuf::from("/tmp/elsewhere/lake"));
         let entry = settings.list.iter().find(|setting| setting.key == "data_dir").unwrap();

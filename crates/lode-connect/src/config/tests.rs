@@ -8,7 +8,7 @@ struct LodeConfig {
 
 fn read(text: &str) -> Result<Vec<Ingest>, Problem> {
     let config: LodeConfig = config::parse(text, "lode.yml")?;
-    resolve_ingests(&config.ingest, text, "lode.yml")
+    resolve_ingests(&config.ingest, text, "lode.yml", &config::Environment::default())
 }
 
 fn problem(text: &str) -> String {

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use lode_catalog::{Catalog, OpenOptions, PipelineStatus, RelationEntry};
 use lode_connect::{IngestConfig, IngestContext, LandOptions, LandReport, land_once, resolve_ingests};
+use lode_core::config::Environment;
 use lode_core::{
     BatchStream, ErrorKind, Expectation, OnViolation, Prepared, Problem, Relation, RelationKind, RowPass, RowVerdict,
     RuleCount, SqlSession, SystemClock, TableName, Violation, Warehouse, WriteSpec, Written,
@@ -103,7 +104,7 @@ impl World {
             ingest: Vec<IngestConfig>,
         }
         let config: Config = lode_core::config::parse(&self.yaml, "lode.yml").unwrap();
-        let ingests = resolve_ingests(&config.ingest, &self.yaml, "lode.yml").unwrap();
+        let ingests = resolve_ingests(&config.ingest, &self.yaml, "lode.yml", &Environment::default()).unwrap();
         let project_dir = self.dir.path().to_owned();
         IngestContext { catalog, warehouse: Some(Arc::new(Rules(self.gate.clone()))), project_dir, ingests }
     }

@@ -1,5 +1,6 @@
 //! Reading configuration: YAML into `#[serde(deny_unknown_fields)]` structs, with place and remedy for each mistake.
 
+mod environment;
 mod units;
 
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 pub use serde_saphyr::{Location, Spanned};
 
+pub use environment::Environment;
 pub use units::{ByteSize, Secret, Span, expand_env};
 
 use crate::{ErrorKind, Place, Problem, nearest};

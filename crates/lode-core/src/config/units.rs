@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use super::Environment;
 use crate::{ErrorKind, Problem};
 
 /// A length of time: `250ms`, `10s`, `5m`, `2h`, `1d`.
@@ -109,9 +110,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Replaces `${env:NAME}` and `${env:NAME:default}`; any other `$` stays.
+/// Replaces `${env:NAME}` and `${env:NAME:default}` by the variables in `env`; any other `$` stays.
 /// Errors: `Config` when a variable without default is not set.
-pub fn expand_env(text: &str) -> Result<String, Problem> {
+pub fn expand_env(text: &str, env: &Environment) -> Result<String, Problem> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${env:") {
@@ -122,10 +123,10 @@ pub fn expand_env(text: &str) -> Result<String, Problem> {
         };
         let inner = tail.get("${env:".len()..end).unwrap_or_default();
         let (name, default) = inner.split_once(':').map_or((inner, None), |(name, default)| (name, Some(default)));
-        match (std::env::var(name), default) {
-            (Ok(value), _) => out.push_str(&value),
-            (Err(_), Some(default)) => out.push_str(default),
-            (Err(_), None) => {
+        match (env.get(name), default) {
+            (Some(value), _) => out.push_str(value),
+            (None, Some(default)) => out.push_str(default),
+            (None, None) => {
                 return Err(Problem::new(ErrorKind::Config, format!("environment variable \"{name}\" is not set"))
                     .fix(format!("set it, or write `${{env:{name}:default}}`")));
             }
@@ -155,7 +156,9 @@ mod tests {
 
     #[test]
     fn only_env_braces_expand() {
-        assert_eq!(expand_env("$ConnectionString ${env:LODE_NO_SUCH:x}").unwrap(), "$ConnectionString x");
-        assert!(expand_env("${env:LODE_NO_SUCH}").is_err());
+        let env: Environment = [("ROOT".to_owned(), "/data".to_owned())].into_iter().collect();
+        assert_eq!(expand_env("$ConnectionString ${env:NO_SUCH:x}", &env).unwrap(), "$ConnectionString x");
+        assert_eq!(expand_env("${env:ROOT}/${env:ROOT:x}", &env).unwrap(), "/data//data");
+        assert!(expand_env("${env:NO_SUCH}", &env).is_err());
     }
 }

@@ -31,6 +31,7 @@ pub(crate) const DISPATCH_CHAIN: &[&str] = &["lode__", "postgres__", "default__"
 pub(crate) struct Settings {
     pub(crate) project: String,
     pub(crate) schema: String,
+    pub(crate) env: lode_core::config::Environment,
     pub(crate) target: String,
     pub(crate) threads: usize,
     pub(crate) full_refresh: bool,

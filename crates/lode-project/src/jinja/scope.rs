@@ -10,6 +10,7 @@ use minijinja::{Error, ErrorKind as JinjaKind, State};
 use parking_lot::Mutex;
 use serde_json::{Map, Value as Json};
 
+use lode_core::config::Environment;
 use lode_core::{ErrorKind, Problem, Relation, TableName};
 
 use super::datetime::PyDateTime;
@@ -534,7 +535,7 @@ impl Object for Builtin {
                     |resolve| resolve.source(&call),
                 )
             }
-            "env_var" => env_var(args),
+            "env_var" => env_var(&scope.engine.settings.env, args),
             "is_incremental" => Ok(Value::from(match &scope.work {
                 Work::Execute(execute) => execute.is_incremental,
                 Work::Parse(_) => false,
@@ -643,7 +644,7 @@ fn query(scope: &Arc<Scope>, sql: &str) -> Result<Value, Error> {
     }
 }
 
-fn env_var(args: &[Value]) -> Result<Value, Error> {
+fn env_var(env: &Environment, args: &[Value]) -> Result<Value, Error> {
     let (name, default): (String, Option<Value>) = from_args(args)?;
     if name.starts_with("DBT_ENV_SECRET") {
         return Err(carry(
@@ -651,10 +652,10 @@ fn env_var(args: &[Value]) -> Result<Value, Error> {
                 .fix("read secrets in lode.yml, as `${env:NAME}`"),
         ));
     }
-    match (std::env::var(&name), default) {
-        (Ok(value), _) => Ok(Value::from(value)),
-        (Err(_), Some(default)) => Ok(default),
-        (Err(_), None) => Err(carry(
+    match (env.get(&name), default) {
+        (Some(value), _) => Ok(Value::from(value)),
+        (None, Some(default)) => Ok(default),
+        (None, None) => Err(carry(
             Problem::new(ErrorKind::Config, format!("environment variable \"{name}\" is not set"))
                 .fix(format!("set it, or write `env_var('{name}', 'default')`")),
         )),

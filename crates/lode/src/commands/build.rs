@@ -169,6 +169,7 @@ fn overrides(
     };
     overrides.schema.clone_from(&app.settings.default_schema);
     overrides.full_refresh = full_refresh;
+    overrides.env.clone_from(&app.around.env);
     Ok(overrides)
 }
 

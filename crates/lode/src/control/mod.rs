@@ -6,9 +6,9 @@
 pub(crate) mod client;
 pub(crate) mod server;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use lode_core::config::Environment;
 use serde::{Deserialize, Serialize};
 
 use crate::output::Terminal;
@@ -18,14 +18,16 @@ const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// Longest frame.
 const FRAME_BYTES_MAX: usize = 64 << 10;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Request {
     /// Both sides must be of one version.
     version: String,
     /// Without the program's name.
     argv: Vec<String>,
     cwd: PathBuf,
-    env: BTreeMap<String, String>,
+    /// All variables of the client: which of them a project asks for shows only while its templates are rendered. The
+    /// socket is open to this user alone, who may read them anyway; they are dropped with the command.
+    env: Environment,
     terminal: Terminal,
     piped_in: Option<String>,
 }

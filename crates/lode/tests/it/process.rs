@@ -29,6 +29,27 @@ fn a_command_runs_inside_lode_up() {
 }
 
 #[test]
+fn a_command_inside_lode_up_has_the_variables_of_its_own_shell() {
+    let folder = Folder::template();
+    let config = std::fs::read_to_string(folder.path().join("lode.yml")).unwrap();
+    folder.write("lode.yml", config.replace("path: landing/orders", "path: \"${env:ORDERS:landing/none}\""));
+    let up = folder.up_with(&[("ORDERS", "landing/of-the-server"), ("CITY", "Oslo")], &[]);
+    let ask = ["show", "--inline", "select '{{ env_var(\"CITY\") }}' as city", "--format", "csv"];
+    assert_eq!(folder.lode_with(&[("CITY", "Rabat")], &ask).done(), "city\nRabat\n");
+    // What only the server has is not set here.
+    let ended = folder.lode(&ask);
+    assert_eq!(ended.code, Some(2), "{}{}", ended.out, ended.err);
+    assert!(ended.err.contains("environment variable \"CITY\" is not set"), "{}", ended.err);
+    // The same in lode.yml; what `lode up` does by itself goes by its own.
+    let landed = folder.lode_with(&[("ORDERS", "landing/orders")], &["ingest", "--format", "csv"]).done();
+    assert!(landed.contains("orders,bronze.orders,1,5,4,1,0"), "{landed}");
+    folder
+        .write("landing/of-the-server/a.csv", "order_id,customer,ordered_at,amount\n9,Ada,2026-01-07T08:00:00Z,1.00\n");
+    let count = || folder.lode(&["sql", "-q", "-c", "select count(*) as n from bronze.orders", "--format", "csv"]).out;
+    wait_until(|| count() == "n\n5\n", || format!("{}{}", count(), up.log()));
+}
+
+#[test]
 fn a_second_lode_up_is_refused() {
     let folder = Folder::empty();
     let up = folder.up();

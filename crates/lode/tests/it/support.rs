@@ -77,9 +77,19 @@ impl Folder {
 
     /// Starts `lode up` and waits until it is ready.
     pub(crate) fn up(&self) -> Up {
+        self.up_with(&[], &[])
+    }
+
+    /// As `up`, with variables and more arguments.
+    pub(crate) fn up_with(&self, env: &[(&str, &str)], args: &[&str]) -> Up {
         let log = self.path().join("up.log");
-        let child =
-            self.command(&["up"]).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        let child = self
+            .command(&[&["up"], args].concat())
+            .envs(env.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
         let up = Up { child, log };
         up.wait_for("ready in");
         up

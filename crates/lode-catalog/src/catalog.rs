@@ -44,6 +44,8 @@ pub struct Catalog {
     snapshots: SnapshotCache,
     last_seal: Mutex<DateTime<Utc>>,
     rolled_forward: AtomicU64,
+    /// Commits of the metadata DB that its newest copy holds.
+    copied: AtomicU64,
     hook: Mutex<Option<ArrowHook>>,
 }
 
@@ -190,9 +192,13 @@ impl Catalog {
             snapshots: SnapshotCache::default(),
             last_seal: Mutex::new(DateTime::UNIX_EPOCH),
             rolled_forward: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
             hook: Mutex::default(),
         });
+        let opened = catalog.db.commits();
         catalog.sweep().await?;
+        // To have been opened is no change that is worth a copy; an epoch that was rolled forward is.
+        catalog.copied.store(opened, Ordering::Relaxed);
         Ok(catalog)
     }
 
@@ -342,9 +348,21 @@ impl Catalog {
         self.db.put_note(scope, key, value).await
     }
 
-    /// Copies the metadata DB to `<lake>/_lode/meta/`; the newest three copies stay. Call it once an hour.
+    /// Copies the metadata DB to `<lake>/_lode/meta/`; the newest three copies stay. See `keep_copies`.
     pub async fn backup_meta(&self) -> Result<StorePath, CatalogError> {
-        owner::backup(&self.store, &self.db, &self.data_dir, self.now()).await
+        // Looked at first: what is written meanwhile may be missing in the copy.
+        let commits = self.db.commits();
+        let path = owner::backup(&self.store, &self.db, &self.data_dir, self.now()).await?;
+        self.copied.store(commits, Ordering::Relaxed);
+        Ok(path)
+    }
+
+    /// As `backup_meta`, if this handle has written anything since its last copy, or since it was opened.
+    pub async fn backup_meta_if_changed(&self) -> Result<Option<StorePath>, CatalogError> {
+        if self.db.commits() == self.copied.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        self.backup_meta().await.map(Some)
     }
 
     /// Closes the metadata DB; later calls fail. Not needed before the process ends: every commit is durable.

@@ -3,6 +3,7 @@
 //! `Catalog` is opened once a process. `Catalog::begin` starts a `Draft` of a pipeline's next epoch, after rolling an
 //! unfinished one forward; `Draft::commit` takes it through seal, apply and publish.
 
+mod backup;
 mod catalog;
 mod db;
 mod epoch;
@@ -14,6 +15,7 @@ mod quarantine;
 mod rebuild;
 mod snapshots;
 
+pub use backup::{copy_meta, keep_copies};
 pub use catalog::{
     ArrowHook, Catalog, FileRow, FileState, OpenOptions, Pipeline, PipelineKind, PipelineState, PipelineStatus,
     RelationEntry, RunRow, TableEntry, ViewEntry,

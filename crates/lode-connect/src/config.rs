@@ -96,7 +96,7 @@ pub enum OnChange {
 }
 
 /// A checked entry of `ingest:` whose source is files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ingest {
     pub name: String,
     pub renamed_from: Option<String>,
@@ -118,7 +118,7 @@ pub struct Ingest {
 }
 
 /// Where the files of a source are, and which of them belong to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSource {
     /// As written; relative to the project folder unless absolute.
     pub path: String,
@@ -128,9 +128,18 @@ pub struct FileSource {
 /// A glob over `/`-separated relative paths.
 #[derive(Debug, Clone)]
 pub struct Pattern {
+    glob: String,
     matcher: GlobMatcher,
     is_name_only: bool,
 }
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.glob == other.glob
+    }
+}
+
+impl Eq for Pattern {}
 
 impl Pattern {
     /// Errors: `Config` for a glob that does not parse.
@@ -141,7 +150,7 @@ impl Pattern {
                 .cause(error.kind())
                 .fix("write a glob such as `*.csv` (any depth), `2026/*.csv` or `**/*.{csv,csv.gz}`")
         })?;
-        Ok(Self { matcher: matcher.compile_matcher(), is_name_only: !glob.contains('/') })
+        Ok(Self { glob: glob.to_owned(), matcher: matcher.compile_matcher(), is_name_only: !glob.contains('/') })
     }
 
     pub fn matches(&self, relative: &str) -> bool {

@@ -1,17 +1,15 @@
-//! The two ways to land: once (`lode ingest`), and watching (`lode up`).
+//! What landing needs, and landing once (`lode ingest`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use lode_catalog::Catalog;
-use lode_core::{ErrorKind, Problem, Warehouse, nearest, task};
-use lode_jobs::{Backoff, NodeInfo, NodeOutcome, NodeStatus, Observer, RunEvent};
+use lode_core::{ErrorKind, Problem, Warehouse, nearest};
+use lode_jobs::{NodeInfo, NodeOutcome, NodeStatus, Observer, RunEvent};
 
 use crate::config::Ingest;
 use crate::sources::files::collect::Progress;
@@ -19,8 +17,6 @@ use crate::sources::files::land::{FileSourceRun, Pass};
 
 pub use crate::sources::files::land::LandReport;
 
-/// Scope of the catalog notes that tell how watched sources are; the key is the ingest's name.
-pub const STATE_SCOPE: &str = "ingest";
 /// An observer hears of a source that is under way at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 
@@ -38,15 +34,6 @@ pub struct IngestContext {
 pub struct LandOptions {
     /// Try files again that could not be read.
     pub retry_poison: bool,
-}
-
-/// How a watched source is, as JSON in a note of the catalog.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SourceState {
-    pub is_failing: bool,
-    /// What stops the source, or what is wrong with single files.
-    pub error: Option<String>,
-    pub since: DateTime<Utc>,
 }
 
 /// Lands what is there now, source after source, and tells `observer`. Without `names`, all sources.
@@ -80,31 +67,7 @@ pub async fn land_once(
     Ok(reports)
 }
 
-/// Watches all sources until `shutdown`, each in a task of its own. An epoch that is under way is finished first.
-/// A source that fails is tried again with growing waits, and says so in its note.
-pub async fn watch(context: &IngestContext, shutdown: CancellationToken) {
-    let tasks: Vec<_> = context
-        .ingests
-        .iter()
-        .map(|ingest| {
-            let run = source(context, ingest, shutdown.clone());
-            let watcher = Watcher {
-                catalog: Arc::clone(&context.catalog),
-                ingest: Arc::new(ingest.clone()),
-                state: None,
-                backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(60)),
-            };
-            task::spawn("ingest", watcher.watch(run, shutdown.clone()))
-        })
-        .collect();
-    for task in tasks {
-        if let Err(error) = task.await {
-            tracing::error!(%error, "a source's task stopped");
-        }
-    }
-}
-
-fn source(context: &IngestContext, ingest: &Ingest, stop: CancellationToken) -> FileSourceRun {
+pub(crate) fn source(context: &IngestContext, ingest: &Ingest, stop: CancellationToken) -> FileSourceRun {
     FileSourceRun::new(
         Arc::clone(&context.catalog),
         context.warehouse.clone(),
@@ -174,6 +137,7 @@ fn outcome(report: &Result<LandReport, Problem>, finished_at: DateTime<Utc>, ela
             outcome.message = match report.problems.first() {
                 Some(first) if report.problems.len() > 1 => format!("{first} (and {} more)", report.problems.len() - 1),
                 Some(first) => first.to_string(),
+                None if report.files_landed == 1 => "1 file".to_owned(),
                 None => format!("{} files", report.files_landed),
             };
             outcome
@@ -182,77 +146,6 @@ fn outcome(report: &Result<LandReport, Problem>, finished_at: DateTime<Utc>, ela
             let mut outcome = NodeOutcome::new(NodeStatus::Error, finished_at, elapsed);
             outcome.message = problem.to_string();
             outcome
-        }
-    }
-}
-
-/// One watched source.
-struct Watcher {
-    catalog: Arc<Catalog>,
-    ingest: Arc<Ingest>,
-    state: Option<SourceState>,
-    backoff: Backoff,
-}
-
-impl Watcher {
-    async fn watch(mut self, mut run: FileSourceRun, shutdown: CancellationToken) {
-        let progress = Arc::new(Progress::default());
-        while !shutdown.is_cancelled() {
-            // Not dropped by a shutdown: the pass ends after the epoch that is under way.
-            let wait = match run.pass(Pass::Watch, &progress).await {
-                Ok(report) => {
-                    self.backoff.reset();
-                    self.landed(&report).await;
-                    let pace = self.ingest.commit_interval.filter(|_| report.epochs > 0).unwrap_or_default();
-                    self.ingest.poll_interval.max(pace)
-                }
-                Err(problem) => {
-                    let wait = self.backoff.next_wait();
-                    self.failed(&problem, wait).await;
-                    wait
-                }
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
-    async fn landed(&mut self, report: &LandReport) {
-        for problem in &report.problems {
-            warn!(ingest = %self.ingest.name, error = %problem, "a file did not land");
-        }
-        // A refused file is passed over until it changes: what was said about it stays until something lands.
-        let has_news = report.epochs > 0 || !report.problems.is_empty();
-        let was_failing = self.state.as_ref().is_none_or(|state| state.is_failing);
-        if has_news || was_failing {
-            self.put(false, report.problems.first().map(ToString::to_string)).await;
-        }
-    }
-
-    async fn failed(&mut self, problem: &Problem, wait: Duration) {
-        let error = problem.to_string();
-        if self.state.as_ref().is_none_or(|state| state.error.as_deref() != Some(error.as_str())) {
-            warn!(ingest = %self.ingest.name, %error, wait_ms = wait.as_millis() as u64, "source failed, trying again");
-        }
-        self.put(true, Some(error)).await;
-    }
-
-    async fn put(&mut self, is_failing: bool, error: Option<String>) {
-        let is_same = self.state.as_ref().is_some_and(|state| (state.is_failing, &state.error) == (is_failing, &error));
-        if is_same {
-            return;
-        }
-        if self.state.as_ref().is_some_and(|state| state.is_failing) && !is_failing {
-            info!(ingest = %self.ingest.name, "source works again");
-        }
-        let state = SourceState { is_failing, error, since: self.catalog.now() };
-        // A projection for `lode status`: if the DB does not take it now, the next change will be tried again.
-        if let Ok(text) = serde_json::to_string(&state)
-            && self.catalog.put_note(STATE_SCOPE, &self.ingest.name, &text).await.is_ok()
-        {
-            self.state = Some(state);
         }
     }
 }

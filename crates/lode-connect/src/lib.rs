@@ -8,8 +8,10 @@ pub mod decode;
 mod ingest;
 pub mod quarantine;
 mod sources;
+mod watch;
 
 pub use config::{
     ContractConfig, FileSource, FilesConfig, Ingest, IngestConfig, OnChange, OnMalformed, Pattern, resolve_ingests,
 };
-pub use ingest::{IngestContext, LandOptions, LandReport, STATE_SCOPE, SourceState, land_once, watch};
+pub use ingest::{IngestContext, LandOptions, LandReport, land_once};
+pub use watch::{STATE_SCOPE, SourceState, watch, watch_list};

@@ -83,6 +83,8 @@ pub(crate) struct Settings {
     /// Doors with an address in `lode.yml` that this version does not serve.
     pub(crate) unserved_doors: Vec<&'static str>,
     pub(crate) list: Vec<Setting>,
+    /// lode.yml as it was read; `None` without one.
+    pub(crate) config_text: Option<String>,
 }
 
 impl Settings {
@@ -91,7 +93,8 @@ impl Settings {
         let mut list = Vec::new();
         let project_dir = find_project(around, &mut list)?;
         let path = project_dir.join(CONFIG_FILE);
-        let text = if path.is_file() { config::read_text(&path, CONFIG_FILE)? } else { String::new() };
+        let config_text = if path.is_file() { Some(config::read_text(&path, CONFIG_FILE)?) } else { None };
+        let text = config_text.clone().unwrap_or_default();
         let file: ConfigFile = config::parse(&text, CONFIG_FILE)?;
         let data_dir = data_dir(around, &project_dir, &mut list);
         let lake_dir = lake_dir(file.lake.as_ref(), &text, around, (&project_dir, &data_dir), &mut list)?;
@@ -123,7 +126,17 @@ impl Settings {
             }
         }
         let has_models = project_dir.join(PROJECT_FILE).is_file();
-        Ok(Self { project_dir, has_models, data_dir, lake_dir, default_schema, ingests, unserved_doors, list })
+        Ok(Self {
+            project_dir,
+            has_models,
+            data_dir,
+            lake_dir,
+            default_schema,
+            ingests,
+            unserved_doors,
+            list,
+            config_text,
+        })
     }
 
     /// `LODE_*` variables that nothing reads: most likely a typing mistake.

@@ -9,6 +9,7 @@ mod relations;
 mod schema;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
@@ -31,6 +32,8 @@ pub(crate) struct MetaDb {
     path: PathBuf,
     /// SQLite has one writer: those of this process queue here, not in its busy loop.
     writer: Mutex<()>,
+    /// Transactions of this handle that were committed.
+    commits: AtomicU64,
 }
 
 /// A write transaction; rolled back when it is dropped without `commit`.
@@ -46,7 +49,9 @@ impl WriteTx<'_> {
     }
 
     pub(crate) async fn commit(self) -> Result<(), CatalogError> {
-        self.transaction.commit().await.map_err(|error| self.db.failed("write to", error))
+        self.transaction.commit().await.map_err(|error| self.db.failed("write to", error))?;
+        self.db.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -70,7 +75,7 @@ impl MetaDb {
             .connect_with(options)
             .await
             .map_err(|error| failed(path, "open", error))?;
-        let db = Self { pool, path: path.to_owned(), writer: Mutex::new(()) };
+        let db = Self { pool, path: path.to_owned(), writer: Mutex::new(()), commits: AtomicU64::new(0) };
         let found = db.schema_version().await?;
         let known = MIGRATIONS.len() as i64;
         if found > known {
@@ -134,6 +139,11 @@ impl MetaDb {
                 .map_err(failed)?;
         }
         tx.commit().await
+    }
+
+    /// Grows with each committed transaction of this handle.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn write(&self) -> Result<WriteTx<'_>, CatalogError> {

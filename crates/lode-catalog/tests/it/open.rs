@@ -1,13 +1,16 @@
 //! Opening: owner, versions, damage, locks; what stands in the DB.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::DateTime;
 use lode_catalog::{
     Catalog, CatalogChange, CatalogError, DataLock, OpenOptions, PipelineKind, RelationEntry, RunRow, SealContent,
+    keep_copies,
 };
-use lode_core::{ErrorKind, Explain, FixedClock, TableName};
-use lode_lake::Store;
+use lode_core::{ErrorKind, Explain, FixedClock, TableName, task};
+use lode_lake::{Fault, Store};
+use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, options};
 
@@ -251,4 +254,39 @@ async fn a_seal_that_is_missing_between_others_is_not_written_anew() {
     world.store.put(&path, seal).await.unwrap();
     catalog.resume(&pipeline).await.unwrap();
     assert_eq!(catalog.begin(&pipeline).await.unwrap().epoch().0, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_kept_while_something_changes_and_a_failure_stops_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let world = World::at(place.path());
+    let catalog = world.open().await;
+    let stop = CancellationToken::new();
+    let copying = {
+        let (catalog, stop) = (catalog.clone(), stop.clone());
+        task::spawn("copies", async move { keep_copies(&catalog, Duration::from_millis(5), stop).await })
+    };
+    let folder = world.store.url().to_file_path().unwrap().join("_lode/meta");
+    let copies = || -> std::collections::BTreeSet<_> {
+        std::fs::read_dir(&folder).into_iter().flatten().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    for name in ["public.a", "public.b", "public.c", "public.d"] {
+        let before = copies();
+        // The first try fails.
+        world.faults.once("_lode/meta", Fault::Error);
+        put_view(&catalog, name).await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while copies().is_subset(&before) {
+            assert!(tokio::time::Instant::now() < deadline, "no copy after {name}");
+            tokio::task::yield_now().await;
+        }
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while copies().len() != 3 || catalog.backup_meta_if_changed().await.unwrap().is_some() {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", copies());
+    }
+    // Nothing changed: nothing to copy.
+    assert!(catalog.backup_meta_if_changed().await.unwrap().is_none());
+    stop.cancel();
+    copying.await.unwrap();
 }

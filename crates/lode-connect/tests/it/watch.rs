@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use lode_connect::{STATE_SCOPE, SourceState, watch};
+use lode_connect::{IngestContext, STATE_SCOPE, SourceState, watch, watch_list};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, orders, rows};
@@ -75,4 +75,43 @@ async fn a_shutdown_waits_for_one_epoch_and_not_for_the_backlog() {
     assert_eq!(rows(&context, &world, "bronze.orders", &["id"]).await.len(), 1_000);
     drop(context);
     assert_eq!(world.land().await.rows_landed, 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_list_holds_from_the_next_pass_on() {
+    let of = |pattern: &str| {
+        let yaml = orders("    poll_interval: 50ms\n    columns: {id: bigint}\n");
+        yaml.replace("{path: in}", &format!("{{path: in, pattern: \"{pattern}\"}}"))
+    };
+    let mut world = World::new(of("*.csv"));
+    world.put("a.csv", "id\n1\n");
+    let context = world.open().await;
+    let (change, list) = tokio::sync::watch::channel(context.ingests.clone());
+    let shutdown = CancellationToken::new();
+    let watching = {
+        let (context, shutdown) = (context.clone(), shutdown.clone());
+        lode_core::task::spawn("watch", async move { watch_list(&context, list, shutdown).await })
+    };
+    async fn ids(context: &IngestContext, world: &World, table: &str) -> Vec<String> {
+        rows(context, world, table, &["id"]).await
+    }
+    wait_until("the first file", || async { ids(&context, &world, "bronze.orders").await == ["1"] }).await;
+
+    // A source more, over the folder of the first.
+    let more = of("*.csv").replace("ingest:\n", "").replace("name: orders", "name: more").replace(".orders", ".more");
+    world.yaml = format!("{}{more}", of("*.csv"));
+    change.send_replace(world.context(context.catalog.clone()).ingests);
+    wait_until("the new source", || async { ids(&context, &world, "bronze.more").await == ["1"] }).await;
+
+    // The first one's pattern changes: it goes on with its own ledger, and nothing lands twice. The other one is gone.
+    world.yaml = of("*.txt");
+    change.send_replace(world.context(context.catalog.clone()).ingests);
+    world.put("b.txt", "id\n2\n");
+    wait_until("the other pattern", || async { ids(&context, &world, "bronze.orders").await == ["1", "2"] }).await;
+    world.put("c.csv", "id\n3\n");
+    world.put("d.txt", "id\n4\n");
+    wait_until("a later file", || async { ids(&context, &world, "bronze.orders").await == ["1", "2", "4"] }).await;
+    assert_eq!(ids(&context, &world, "bronze.more").await, ["1"]);
+    shutdown.cancel();
+    watching.await.unwrap();
 }

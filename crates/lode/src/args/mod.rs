@@ -167,6 +167,9 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UpArgs {
+    /// Keep the sources as they are at the start: changes of lode.yml wait for the next `lode up`
+    #[arg(long)]
+    pub(crate) no_watch: bool,
     /// Take over a lake that another metadata DB owns
     #[arg(long)]
     pub(crate) adopt: bool,

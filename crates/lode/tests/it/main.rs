@@ -14,3 +14,4 @@ mod project;
 mod sql;
 mod support;
 mod twizy;
+mod up;

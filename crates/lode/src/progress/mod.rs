@@ -10,7 +10,7 @@ use std::sync::Arc;
 use lode_jobs::{Observer, RunEvent};
 
 pub(crate) use live::restore_terminal;
-pub(crate) use words::{count, seconds};
+pub(crate) use words::{count, plural, seconds};
 
 use crate::args::LogFormat;
 use crate::output::Output;

@@ -154,3 +154,27 @@ fn the_data_folder_is_closed_to_others() {
     assert_eq!(mode(".lode"), 0o700);
     assert_eq!(mode(".lode/run/lode.sock"), 0o600);
 }
+
+#[test]
+fn an_interrupted_torture_says_so_and_finds_nothing_broken() {
+    for signal in ["INT", "TERM"] {
+        let folder = Folder::empty();
+        let out = folder.path().join("out.log");
+        let mut child = folder
+            .command(&["prove", "torture", "--short", "--seed", "3", "--time", "10m"])
+            .env("TMPDIR", folder.path())
+            .stdout(std::fs::File::create(&out).unwrap())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = || std::fs::read_to_string(&out).unwrap();
+        // In the middle of a round, most likely in a command that must succeed.
+        wait_until(|| said().contains("ok kill -9"), said);
+        send(&child, signal);
+        assert_eq!(wait_for_end(&mut child), Some(130), "{}", said());
+        let mut err = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        assert!(err.contains("interrupted after ") && err.contains(" whole round"), "{err}");
+        assert!(!said().contains("BROKEN") && !said().contains("whole after"), "{}", said());
+    }
+}

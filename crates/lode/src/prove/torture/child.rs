@@ -1,5 +1,6 @@
 //! This executable as a child process: run to its end, or killed on the way.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use lode_core::{ErrorKind, Problem};
 use tokio_util::sync::CancellationToken;
 
-use super::Broken;
+use super::{Broken, End};
 
 /// A child that takes longer hangs, and that is a fault too.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -53,7 +54,7 @@ impl Children {
     }
 
     /// Runs one clean ingest and build; returns the fail points that they visit, with the number of visits.
-    pub(super) fn learn(&mut self) -> Result<Vec<(String, u64)>, super::End> {
+    pub(super) fn learn(&mut self) -> Result<Vec<(String, u64)>, End> {
         let list = Blow { env: vec![("LODE_FAIL_POINT", "list".to_owned())], kill_after: None };
         let mut points = std::collections::BTreeMap::<String, u64>::new();
         for command in ["ingest", "build"] {
@@ -79,14 +80,14 @@ impl Children {
         Ok(points.into_iter().collect())
     }
 
-    /// Runs a command without disturbance; it must end with 0.
-    pub(super) fn must_succeed(&mut self, args: &[&str]) -> Result<String, Broken> {
-        let ended = self.run(args, &Blow::default()).map_err(|problem| Broken(problem.to_string()))?;
+    /// Runs a command without disturbance; it must end with 0. Errors: `Broken`, and those of `run`.
+    pub(super) fn must_succeed(&mut self, args: &[&str]) -> Result<String, End> {
+        let ended = self.run(args, &Blow::default())?;
         match ended.code {
             Some(0) => Ok(ended.out),
             code => {
                 let code = code.map_or("a signal".to_owned(), |code| format!("exit code {code}"));
-                Err(Broken(format!("`lode {}` ended with {code}:\n{}", args.join(" "), ended.err.trim_end())))
+                Err(Broken(format!("`lode {}` ended with {code}:\n{}", args.join(" "), ended.err.trim_end())).into())
             }
         }
     }
@@ -107,6 +108,8 @@ impl Children {
             .args(args)
             .envs(blow.env.iter().map(|(name, value)| (*name, value.as_str())))
             .current_dir(&self.project)
+            // Ctrl-C is for this process: a child that hears it too would end in a way that looks broken.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(&out_path).map_err(fail)?)
             .stderr(std::fs::File::create(&err_path).map_err(fail)?);

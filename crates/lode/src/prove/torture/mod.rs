@@ -11,11 +11,12 @@ use std::time::Instant;
 use lode_core::{ErrorKind, Problem};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::args::TortureArgs;
 use crate::output::Output;
-use crate::progress::{count, seconds};
+use crate::progress::{count, plural, seconds};
 use check::Checker;
 use child::Children;
 use rounds::{Kind, Round};
@@ -58,14 +59,15 @@ pub(crate) fn run(args: &TortureArgs, app: &App, out: &Output) -> Result<u8, Pro
         children: Children::new(&dir, app.interrupt.clone())?,
         checker: Checker::default(),
         dice: ChaCha8Rng::seed_from_u64(seed ^ 0x5eed),
+        interrupt: app.interrupt.clone(),
         rounds: 0,
     };
-    match torture.all(args, app, out, started) {
+    match torture.all(args, out, started) {
         Ok(()) => {
             let facts = torture.checker.facts();
             out.line(format!(
-                "whole after {} rounds in {}: {} rows given in {} files, each there once; {} checks",
-                torture.rounds,
+                "whole after {} in {}: {} rows given in {} files, each there once; {} checks",
+                plural(u64::from(torture.rounds), "round"),
                 seconds(started.elapsed()),
                 count(torture.world.rows_given()),
                 count(torture.world.files_given()),
@@ -77,13 +79,26 @@ pub(crate) fn run(args: &TortureArgs, app: &App, out: &Output) -> Result<u8, Pro
             Ok(0)
         }
         Err(End::Broken(Broken(what))) => {
-            out.line(format!("{} round {}: {what}", out.out_paint().red("BROKEN"), torture.rounds))?;
+            out.line(format!("{} round {}: {what}", out.out_paint().red("BROKEN"), torture.rounds + 1))?;
             out.line(format!("  where: {}", dir.display()))?;
             out.line(format!(
                 "  again: lode prove torture --seed {seed} --rounds {}",
                 args.rounds.unwrap_or_default()
             ))?;
             Ok(1)
+        }
+        Err(End::Problem(problem)) if problem.kind() == ErrorKind::Interrupted => {
+            if !args.keep {
+                let _ = std::fs::remove_dir_all(&dir);
+            }
+            Err(Problem::new(
+                ErrorKind::Interrupted,
+                format!(
+                    "interrupted after {} in {}; nothing was found broken",
+                    plural(u64::from(torture.rounds), "whole round"),
+                    seconds(started.elapsed())
+                ),
+            ))
         }
         Err(End::Problem(problem)) => Err(problem),
     }
@@ -94,20 +109,19 @@ struct Torture {
     children: Children,
     checker: Checker,
     dice: ChaCha8Rng,
+    interrupt: CancellationToken,
+    /// Rounds that are over.
     rounds: u32,
 }
 
 impl Torture {
-    fn all(&mut self, args: &TortureArgs, app: &App, out: &Output, started: Instant) -> Result<(), End> {
+    fn all(&mut self, args: &TortureArgs, out: &Output, started: Instant) -> Result<(), End> {
         let points = self.first(out)?;
         let is_over = |started: &Instant| args.time.is_some_and(|time| started.elapsed() >= time);
         for kind in rounds::plan(&points, args.short, args.rounds, args.time.is_some()) {
             let mut done = 0;
             let kind_started = Instant::now();
             for number in 0..kind.rounds() {
-                if app.interrupt.is_cancelled() {
-                    return Err(Problem::new(ErrorKind::Interrupted, "interrupted").into());
-                }
                 if is_over(&started) {
                     break;
                 }
@@ -126,7 +140,7 @@ impl Torture {
         if args.time.is_some() {
             let kinds = rounds::random(&points);
             let mut done = 0;
-            while !is_over(&started) && !app.interrupt.is_cancelled() {
+            while !is_over(&started) {
                 let at = self.dice.random_range(0..kinds.len());
                 if let Some(kind) = kinds.get(at) {
                     self.round(kind, done)?;
@@ -155,16 +169,20 @@ impl Torture {
     }
 
     fn round(&mut self, kind: &Kind, number: u32) -> Result<(), End> {
-        self.rounds += 1;
+        if self.interrupt.is_cancelled() {
+            return Err(Problem::new(ErrorKind::Interrupted, "interrupted").into());
+        }
         self.world.give_files(&mut self.dice)?;
         let round = Round { kind, number };
         round.hurt(&mut self.world, &mut self.children, &mut self.dice)?;
         // What readers see right after the blow, before anything is landed again.
         self.checker.after_the_blow(&self.world, &mut self.children).map_err(|end| named(end, kind))?;
         round.heal(&mut self.world, &mut self.children)?;
-        self.children.must_succeed(&["ingest"]).map_err(|broken| named(broken.into(), kind))?;
-        self.children.must_succeed(&["build"]).map_err(|broken| named(broken.into(), kind))?;
-        self.checker.all(&self.world, &mut self.children).map_err(|end| named(end, kind))
+        self.children.must_succeed(&["ingest"]).map_err(|end| named(end, kind))?;
+        self.children.must_succeed(&["build"]).map_err(|end| named(end, kind))?;
+        self.checker.all(&self.world, &mut self.children).map_err(|end| named(end, kind))?;
+        self.rounds += 1;
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -110,6 +110,7 @@ pub struct Project {
     pub(crate) file: ProjectFile,
     pub(crate) graph: Graph,
     pub(crate) engine: Arc<Engine>,
+    pub(crate) graph_json: OnceLock<serde_json::Value>,
     notices: Vec<Notice>,
 }
 
@@ -136,7 +137,14 @@ impl Project {
             dispatch: file.dispatch.clone(),
         };
         let loaded = on_big_stack(|| graph::load(dir, &file, settings))??;
-        Ok(Self { dir: dir.to_owned(), file, graph: loaded.graph, engine: loaded.engine, notices: loaded.notices })
+        Ok(Self {
+            dir: dir.to_owned(),
+            file,
+            graph: loaded.graph,
+            engine: loaded.engine,
+            graph_json: OnceLock::new(),
+            notices: loaded.notices,
+        })
     }
 
     pub fn name(&self) -> &str {

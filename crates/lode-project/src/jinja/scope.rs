@@ -64,14 +64,14 @@ pub(crate) trait Resolve: Send + Sync {
     fn source(&self, call: &SourceCall) -> Result<RelationValue, Problem>;
     fn query(&self, sql: &str) -> Result<Table, Problem>;
     fn relation(&self, name: &TableName) -> Result<Option<Relation>, Problem>;
+    /// All nodes, as `graph` shows them.
+    fn graph(&self) -> &Json;
 }
 
 pub(crate) struct Execute {
     pub(crate) resolve: Arc<dyn Resolve>,
     pub(crate) config: NodeConfig,
     pub(crate) is_incremental: bool,
-    /// The graph, as `graph` shows it; empty when there is none.
-    pub(crate) graph: Json,
 }
 
 /// The two renders of dbt.
@@ -219,7 +219,8 @@ impl Scope {
             "database" => Value::from(DATABASE),
             "model" | "node" => self.model(),
             "graph" => match &self.work {
-                Work::Execute(execute) => from_json(&execute.graph),
+                // A copy: what a macro does to it must not reach other nodes.
+                Work::Execute(execute) => from_json(execute.resolve.graph()),
                 Work::Parse(_) => Value::from_object(Blank),
             },
             "project_name" => Value::from(settings.project.as_str()),

@@ -54,7 +54,6 @@ impl Compiler {
                     resolve: resolver.clone(),
                     config: crate::config::node_config::NodeConfig::default(),
                     is_incremental: false,
-                    graph: serde_json::json!({}),
                 };
                 let project = &compiler.project;
                 let scope =
@@ -92,12 +91,7 @@ impl Compiler {
         let engine = &self.project.engine;
         let resolver = Arc::new(self.resolver(Some(node), handle));
         let scope = || {
-            let execute = Execute {
-                resolve: resolver.clone(),
-                config: node.config.clone(),
-                is_incremental,
-                graph: self.project.graph_json(node.macros.is_empty() && !node.origin.text.contains("graph")),
-            };
+            let execute = Execute { resolve: resolver.clone(), config: node.config.clone(), is_incremental };
             let mut scope = Scope::execute(engine, &node.package, node.facts(), execute);
             scope.own_macros.clone_from(&node.own_macros);
             scope
@@ -273,6 +267,10 @@ impl GraphResolver {
 }
 
 impl Resolve for GraphResolver {
+    fn graph(&self) -> &serde_json::Value {
+        self.project.graph_json()
+    }
+
     fn reference(&self, call: &RefCall) -> Result<RelationValue, Problem> {
         let unknown = || ProjectError::UnknownNode {
             subject: self.node.clone().unwrap_or_else(|| "the inline SQL".into()),
@@ -341,11 +339,12 @@ impl Project {
         session
     }
 
-    /// The graph for macros that ask; left out for nodes that cannot.
-    fn graph_json(&self, is_unused: bool) -> serde_json::Value {
-        if is_unused {
-            return serde_json::json!({});
-        }
+    /// The graph for macros that ask: built once, and only if one does.
+    fn graph_json(&self) -> &serde_json::Value {
+        self.graph_json.get_or_init(|| self.build_graph_json())
+    }
+
+    fn build_graph_json(&self) -> serde_json::Value {
         let of = |sources: bool| {
             let nodes = self.graph.nodes.values().filter(|node| (node.kind == Kind::Source) == sources);
             nodes.map(|node| (node.unique_id.clone(), self.node_json(node))).collect::<serde_json::Map<_, _>>()

@@ -247,7 +247,8 @@ pub fn decode_file(
     };
     let counts = tally.read();
     if counts.rescued > 0 {
-        notes.push(format!("{} rows have values in _rescued", counts.rescued));
+        let rows = if counts.rescued == 1 { "row has" } else { "rows have" };
+        notes.push(format!("{} {rows} values in _rescued", counts.rescued));
     }
     let Counts { rows, rejects, .. } = counts;
     Ok(FileOutcome { rows, rejects, hash: identity.hash, size_bytes: identity.size_bytes, notes, dialect, entries })

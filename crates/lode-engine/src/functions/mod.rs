@@ -65,3 +65,50 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
 fn function(inner: impl datafusion::logical_expr::ScalarUDFImpl + 'static) -> ScalarUDF {
     ScalarUDF::new_from_impl(inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Names of all kinds, without those that only operators are planned to.
+    fn names() -> BTreeMap<&'static str, Vec<String>> {
+        let state = build(SessionStateBuilder::new().with_default_features()).unwrap();
+        let listed = |names: Vec<&String>| {
+            let mut names: Vec<String> = names.into_iter().filter(|name| !name.starts_with('_')).cloned().collect();
+            names.sort();
+            names
+        };
+        BTreeMap::from([
+            ("Of a row", listed(state.scalar_functions().keys().collect())),
+            ("Aggregates", listed(state.aggregate_functions().keys().collect())),
+            ("Of a window", listed(state.window_functions().keys().collect())),
+            ("Tables", listed(state.table_functions().keys().collect())),
+        ])
+    }
+
+    #[test]
+    fn the_page_of_functions_names_all_of_them() {
+        const HEAD: &str = "## All names\n";
+        let mut list = format!(
+            "{HEAD}\nMade by the tests; `LODE_BLESS=1 cargo nextest run --workspace -E 'test(the_page_of_functions)'` writes it anew.\n"
+        );
+        for (kind, names) in names() {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            list.push_str(&format!("\n{kind}: {}\n", names.join(", ")));
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/functions.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (before, known) = page.find(HEAD).map_or((page.as_str(), ""), |at| page.split_at(at));
+        if std::env::var_os("LODE_BLESS").is_some_and(|value| value == "1") {
+            std::fs::write(&path, format!("{}\n\n{list}", before.trim_end())).unwrap();
+            return;
+        }
+        assert_eq!(
+            known, list,
+            "docs/reference/functions.md names other functions; write it anew: LODE_BLESS=1 cargo nextest run --workspace -E 'test(the_page_of_functions)'"
+        );
+    }
+}

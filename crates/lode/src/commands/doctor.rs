@@ -7,7 +7,7 @@ use super::status;
 use crate::app::{App, House, prepare_data_dir};
 use crate::args::DoctorArgs;
 use crate::output::Output;
-use crate::progress::count;
+use crate::progress::{count, plural};
 use crate::render::{Format, Sheet, Type};
 
 struct Report {
@@ -79,8 +79,12 @@ pub(crate) async fn run(args: &DoctorArgs, app: &App, out: &mut Output) -> Resul
         let rebuilt = rebuild(args, app).await;
         let rebuilt = report.check("rebuild", rebuilt, |done| {
             format!(
-                "{} tables, {} views, {} pipelines, {} files; {} epochs rolled forward",
-                done.tables, done.views, done.pipelines, done.files, done.rolled_forward
+                "{}, {}, {}, {}; {} rolled forward",
+                plural(done.tables, "table"),
+                plural(done.views, "view"),
+                plural(done.pipelines, "pipeline"),
+                plural(done.files, "file"),
+                plural(done.rolled_forward, "epoch")
             )
         });
         if rebuilt.is_none() {
@@ -155,7 +159,7 @@ async fn tables(house: &House, app: &App, report: &mut Report) {
         }
     }
     if is_well {
-        report.ok("tables", format!("{} read, {} rows", count(tables.len() as u64), count(rows)));
+        report.ok("tables", format!("{} read, {}", count(tables.len() as u64), plural(rows, "row")));
     }
 }
 

@@ -7,7 +7,7 @@ use super::table::{name_of, unknown};
 use crate::app::App;
 use crate::args::QuarantineCommand;
 use crate::output::Output;
-use crate::progress::count;
+use crate::progress::{count, plural};
 use crate::render::{Format, Sheet, Type};
 
 pub(crate) async fn run(command: &QuarantineCommand, app: &App, out: &mut Output) -> Result<u8, Problem> {
@@ -114,9 +114,9 @@ async fn replay(table: &str, filter: &QuarantineFilter, app: &App, out: &Output)
     let context = super::ingest::context(app).await?;
     let report = quarantine::replay(&context, &name_of(table, app)?, filter).await?;
     out.say(format!(
-        "{}: {} rows tried, {} are in the table now, {} stay in quarantine",
+        "{}: {} tried, now in the table: {}, still in quarantine: {}",
         report.table,
-        count(report.rows_tried),
+        plural(report.rows_tried, "row"),
         count(report.rows_replayed),
         count(report.rows_left)
     ));

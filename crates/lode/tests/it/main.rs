@@ -7,6 +7,7 @@
 )]
 
 mod demo;
+mod docs;
 mod errors;
 mod help;
 mod process;

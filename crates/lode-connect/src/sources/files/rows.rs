@@ -265,7 +265,10 @@ impl RowRules {
             if count.on_violation == OnViolation::Fail && count.violations > 0 {
                 return Err(Problem::new(
                     ErrorKind::Contract,
-                    format!("{} rows break the expectation \"{}\"", count.violations, count.rule),
+                    match count.violations {
+                        1 => format!("1 row breaks the expectation \"{}\"", count.rule),
+                        rows => format!("{rows} rows break the expectation \"{}\"", count.rule),
+                    },
                 )
                 .at(Place::of(file))
                 .fix("correct the file, or set `on_violation: quarantine`"));

@@ -117,7 +117,7 @@ fn fail_refuses_the_file_with_its_place() {
     assert_eq!((problem.what(), problem.places()[0].to_string().as_str()), ("too few fields", "a.csv:99"));
     let (broken, _, _) =
         sort(&rules(OnMalformed::Quarantine, Some(OnViolation::Fail)), decoded(&[1, 11], &[Some(1), Some(2)]));
-    assert_eq!(broken.unwrap_err().what(), "1 rows break the expectation \"below_ten\"");
+    assert_eq!(broken.unwrap_err().what(), "1 row breaks the expectation \"below_ten\"");
 }
 
 #[test]

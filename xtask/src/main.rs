@@ -47,8 +47,17 @@ fn check() -> Result<()> {
 
 fn run(root: &Path, program: &str, arguments: &[&str]) -> Result<()> {
     say(&format!("$ {program} {}", arguments.join(" ")));
-    let status =
-        Command::new(program).args(arguments).current_dir(root).status().with_context(|| program.to_owned())?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root);
+    // What cargo tells xtask about itself would reach build scripts that look at it (ring): each change between a build from
+    // here and one from a shell would then compile everything above them again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "OUT_DIR" {
+            command.env_remove(&name);
+        }
+    }
+    let status = command.status().with_context(|| program.to_owned())?;
     if !status.success() {
         bail!("`{program} {}` failed", arguments.join(" "));
     }

@@ -18,12 +18,12 @@ pub(crate) fn statements(sql: &str, origin: &str) -> Result<Vec<Statement>, Prob
         .with_recursion_limit(RECURSION_LIMIT)
         .build()
         .and_then(|mut parser| parser.parse_statements())
-        .map(|statements| {
-            let mut statements = Vec::from(statements);
-            statements.iter_mut().for_each(dialect::rewrite);
-            statements
-        })
         .map_err(|error| problem::explain(error, sql, origin))
+        .and_then(|statements| {
+            let mut statements = Vec::from(statements);
+            statements.iter_mut().try_for_each(dialect::rewrite)?;
+            Ok(statements)
+        })
 }
 
 /// Parses one expression. Errors: `Syntax` with the place in `sql`.
@@ -34,6 +34,6 @@ pub(crate) fn expression(sql: &str, origin: &str) -> Result<ExprWithAlias, Probl
         .build()
         .and_then(|mut parser| parser.parse_into_expr())
         .map_err(|error| problem::explain(error, sql, origin))?;
-    dialect::rewrite_expr(&mut expr.expr);
+    dialect::rewrite_expr(&mut expr.expr)?;
     Ok(expr)
 }

@@ -4,6 +4,7 @@ mod aggregates;
 mod arithmetic;
 mod casts;
 mod datetime;
+mod floats;
 mod intervals;
 mod kernel;
 mod math;
@@ -53,6 +54,7 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     let rule = Arc::new(casts::Casts);
     state.register_function_rewrite(Arc::clone(&rule) as _)?;
     state.register_function_rewrite(Arc::new(aggregates::Averages))?;
+    state.register_function_rewrite(Arc::new(floats::Floats))?;
     let state = SessionStateBuilder::new_from_existing(state)
         .with_expr_planners(planners)
         .with_analyzer_rule(rule)

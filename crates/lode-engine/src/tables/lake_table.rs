@@ -35,6 +35,7 @@ use lode_core::sql_type::SQL_TYPE_MARK;
 use lode_lake::{DeltaTable, LiveFile, Snapshot, Store};
 
 use super::by_id::ReadersById;
+use super::reader::FileReaders;
 use super::stats::{self, FileColumns};
 use crate::session::lake_url;
 
@@ -140,6 +141,7 @@ impl LakeTable {
     /// With column mapping by id, the columns of a file are known by their field ids alone.
     fn readers(&self, readers: CachedParquetFileReaderFactory) -> Arc<dyn ParquetFileReaderFactory> {
         let definition = &self.snapshot.definition;
+        let readers = FileReaders(readers);
         if definition.properties.get("delta.columnMapping.mode").is_some_and(|mode| mode == "id") {
             return Arc::new(ReadersById::new(readers, definition.stored_schema().fields()));
         }

@@ -3,6 +3,7 @@
 
 mod by_id;
 mod lake_table;
+mod reader;
 pub(crate) mod resolve;
 mod stats;
 pub(crate) mod view_schema;

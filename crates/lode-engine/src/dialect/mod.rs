@@ -1,36 +1,60 @@
 //! What the parser reads but the planner answers otherwise than PostgreSQL, rewritten before planning.
 
+mod joins;
+
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     CharacterLength, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, ObjectName, Value, VisitMut, VisitorMut,
+    Ident, ObjectName, Query, SetExpr, Statement as Ast, TableFactor, Value, VisitMut, VisitorMut,
 };
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 
-/// Rewrites every expression of a statement.
-pub(crate) fn rewrite(statement: &mut Statement) {
+use lode_core::Problem;
+
+/// Rewrites every expression of a statement. Errors: `Unsupported` for what would be answered wrongly.
+pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), Problem> {
     match statement {
-        Statement::Statement(inner) => {
-            let _ = inner.as_mut().visit(&mut Rewrite);
-        }
+        Statement::Statement(inner) => done(inner.as_mut().visit(&mut Rewrite)),
         Statement::Explain(explain) => rewrite(&mut explain.statement),
-        _ => {}
+        _ => Ok(()),
     }
 }
 
 /// Rewrites one expression.
-pub(crate) fn rewrite_expr(expr: &mut Expr) {
-    let _ = expr.visit(&mut Rewrite);
+pub(crate) fn rewrite_expr(expr: &mut Expr) -> Result<(), Problem> {
+    done(expr.visit(&mut Rewrite))
+}
+
+fn done(flow: ControlFlow<Problem>) -> Result<(), Problem> {
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(problem) => Err(problem),
+    }
 }
 
 struct Rewrite;
 
 impl VisitorMut for Rewrite {
-    type Break = ();
+    type Break = Problem;
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Problem> {
+        match joins::rewrite(query) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(problem) => ControlFlow::Break(problem),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Problem> {
         match expr {
+            // The planner takes a column of the subquery for one of the query around it when their tables have one name.
+            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
+                if let Expr::Subquery(query) = right.as_mut() {
+                    rename_rows(query);
+                }
+            }
             // `t at time zone z` is `timezone(z, t)`, whose type depends on the type of `t`.
             Expr::AtTimeZone { timestamp, time_zone } => {
                 *expr = call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()]);
@@ -48,6 +72,18 @@ impl VisitorMut for Rewrite {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Puts `select * from (…) as _compared` around a query.
+fn rename_rows(query: &mut Query) {
+    let parsed = Parser::parse_sql(&PostgreSqlDialect {}, "select * from (select 1) as _compared");
+    let Some(Ast::Query(mut around)) = parsed.ok().and_then(|mut statements| statements.pop()) else { return };
+    if let SetExpr::Select(select) = around.body.as_mut()
+        && let Some(TableFactor::Derived { subquery, .. }) = select.from.first_mut().map(|from| &mut from.relation)
+    {
+        std::mem::swap(subquery.as_mut(), query);
+        *query = *around;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The planner's and executor's errors in our own sentences, with the place in the user's SQL and a remedy.
 
+mod predicate;
 mod sentences;
 mod words;
 
@@ -89,11 +90,7 @@ fn translate(error: &DataFusionError, source: &Source<'_>, span: &mut Option<Spa
         DataFusionError::ResourcesExhausted(text) => exhausted(text),
         DataFusionError::External(error) => external(error.as_ref(), source, span),
         DataFusionError::ObjectStore(error) => store(error),
-        DataFusionError::ParquetError(error) => {
-            Problem::new(ErrorKind::Corrupt, "a data file cannot be read as Parquet")
-                .cause(error)
-                .fix("check the disk, then restore the file from a backup or land it again")
-        }
+        DataFusionError::ParquetError(error) => damaged(error),
         DataFusionError::IoError(error) => io(error),
         DataFusionError::Configuration(text) => Problem::new(ErrorKind::Config, first_line(text)),
         DataFusionError::ExecutionJoin(error) => Problem::internal("a part of the statement stopped").cause(error),
@@ -252,11 +249,18 @@ fn external(
         };
     }
     if error.downcast_ref::<parquet::errors::ParquetError>().is_some() {
-        return Problem::new(ErrorKind::Corrupt, "a data file cannot be read as Parquet")
-            .cause(error)
-            .fix("check the disk, then restore the file from a backup or land it again");
+        return damaged(error);
     }
     Problem::internal("the statement could not be run").cause(first_line(&error.to_string()))
+}
+
+/// What the Parquet reader says of a file, or of a filter that it computes.
+fn damaged(error: impl std::fmt::Display) -> Problem {
+    predicate::explain(&error.to_string()).unwrap_or_else(|| {
+        Problem::new(ErrorKind::Corrupt, "a data file cannot be read as Parquet")
+            .cause(error)
+            .fix("check the disk, then restore the file from a backup or land it again")
+    })
 }
 
 fn store(error: &object_store::Error) -> Problem {

@@ -143,10 +143,29 @@ impl Inner {
                     return Err(Problem::new(ErrorKind::TypeMismatch, format!("\"{name}\" is not a table"))
                         .fix(format!("write `drop view {name}`")));
                 }
-                Some(_) => self.drop_one(&name, cascade).await?,
+                Some(entry) => {
+                    self.check_no_ingest(&entry).await?;
+                    self.drop_one(&name, cascade).await?;
+                }
             }
         }
         Ok(done(tag))
+    }
+
+    /// Errors: `Conflict` for the table of an ingest: its ledger would still hold the files as landed.
+    async fn check_no_ingest(&self, entry: &RelationEntry) -> Result<(), Problem> {
+        let RelationEntry::Table(table) = entry else { return Ok(()) };
+        let pipelines = self.catalog.pipelines().await?;
+        let ingest = pipelines
+            .iter()
+            .map(|status| &status.pipeline)
+            .find(|pipeline| pipeline.kind == PipelineKind::Ingest && Some(pipeline.id) == table.pipeline);
+        let Some(ingest) = ingest else { return Ok(()) };
+        Err(Problem::new(
+            ErrorKind::Conflict,
+            format!("\"{}\" belongs to the ingest \"{}\", which knows its files as landed", table.name, ingest.name),
+        )
+        .fix("to land the files anew, give the ingest another `name` and `table` in lode.yml; the old table may stay"))
     }
 
     async fn drop_one(&self, name: &TableName, cascade: bool) -> Result<(), Problem> {

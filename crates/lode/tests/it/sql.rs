@@ -80,3 +80,19 @@ fn the_default_schema_comes_from_the_environment() {
       fix:   use letters, digits and `_`, not starting with `_`
     "#);
 }
+
+#[test]
+fn the_table_of_an_ingest_is_not_dropped() {
+    let config = "ingest:\n  - name: a\n    files: {path: landing}\n    format: csv\n    table: bronze.a\n";
+    let folder = Folder::with(&[("lode.yml", config), ("landing/a.csv", "id,v\n1,x\n")]);
+    folder.lode(&["ingest"]).done();
+    let refused = folder.lode(&["sql", "-c", "drop table bronze.a"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    assert!(
+        refused.err.starts_with("error: \"bronze.a\" belongs to the ingest \"a\", which knows its files as landed\n  fix:   to land the files anew,"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(folder.lode(&["sql", "-c", "select id from bronze.a", "--format", "csv"]).done(), "id\n1\n");
+    folder.lode(&["sql", "-c", "create table b as select 1 as x; drop table b"]).done();
+}

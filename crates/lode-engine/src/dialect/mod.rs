@@ -61,7 +61,13 @@ impl VisitorMut for Rewrite {
             }
             // A cast to `varchar(n)` cuts, and blanks at the end of a `char(n)` do not count. The cast that stays has no
             // length: text that was rewritten and parsed again is the same.
-            Expr::Cast { data_type, .. } => {
+            Expr::Cast { expr: inner, data_type, .. } => {
+                // A numeric literal has 76 digits at most; as text the number is read as the float that it becomes.
+                if let (Expr::Value(value), true) = (inner.as_mut(), is_double(data_type))
+                    && let Value::Number(number, _) = &value.value
+                {
+                    value.value = Value::SingleQuotedString(number.to_string());
+                }
                 if let Some((length, is_padded)) = length_of(data_type) {
                     *data_type = DataType::Varchar(None);
                     let length = Expr::Value(Value::Number(length.to_string(), false).into());
@@ -85,6 +91,10 @@ fn rename_rows(query: &mut Query) {
         std::mem::swap(subquery.as_mut(), query);
         *query = *around;
     }
+}
+
+fn is_double(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::DoublePrecision | DataType::Float8 | DataType::Double(_))
 }
 
 /// Characters that a text type holds, and whether PostgreSQL pads it.

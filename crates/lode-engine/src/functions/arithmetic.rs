@@ -31,6 +31,9 @@ enum Operation {
     Add,
     Subtract,
     Multiply,
+    FloatAdd,
+    FloatSubtract,
+    FloatMultiply,
     FloatDivide,
     NumericDivide,
     IntervalMultiply,
@@ -43,10 +46,13 @@ struct Arithmetic {
     signature: Signature,
 }
 
-const ALL: [Operation; 7] = [
+const ALL: [Operation; 10] = [
     Operation::Add,
     Operation::Subtract,
     Operation::Multiply,
+    Operation::FloatAdd,
+    Operation::FloatSubtract,
+    Operation::FloatMultiply,
     Operation::FloatDivide,
     Operation::NumericDivide,
     Operation::IntervalMultiply,
@@ -59,6 +65,9 @@ impl Operation {
             Self::Add => "checked_add",
             Self::Subtract => "checked_subtract",
             Self::Multiply => "checked_multiply",
+            Self::FloatAdd => "float_add",
+            Self::FloatSubtract => "float_subtract",
+            Self::FloatMultiply => "float_multiply",
             Self::FloatDivide => "float_divide",
             Self::NumericDivide => "numeric_divide",
             Self::IntervalMultiply => "interval_multiply",
@@ -68,9 +77,9 @@ impl Operation {
 
     const fn sign(self) -> &'static str {
         match self {
-            Self::Add => "+",
-            Self::Subtract => "-",
-            Self::Multiply | Self::IntervalMultiply => "*",
+            Self::Add | Self::FloatAdd => "+",
+            Self::Subtract | Self::FloatSubtract => "-",
+            Self::Multiply | Self::FloatMultiply | Self::IntervalMultiply => "*",
             Self::FloatDivide | Self::NumericDivide | Self::IntervalDivide => "/",
         }
     }
@@ -141,6 +150,9 @@ fn choose(op: &BinaryOperator, left: &DataType, right: &DataType) -> Option<(Ope
         BinaryOperator::Multiply if is_interval(left) && right.is_numeric() => (Operation::IntervalMultiply, false),
         BinaryOperator::Multiply if left.is_numeric() && is_interval(right) => (Operation::IntervalMultiply, true),
         BinaryOperator::Divide if is_interval(left) && right.is_numeric() => (Operation::IntervalDivide, false),
+        BinaryOperator::Plus if numbers && has_float => (Operation::FloatAdd, false),
+        BinaryOperator::Minus if numbers && has_float => (Operation::FloatSubtract, false),
+        BinaryOperator::Multiply if numbers && has_float => (Operation::FloatMultiply, false),
         BinaryOperator::Divide if numbers && has_float => (Operation::FloatDivide, false),
         BinaryOperator::Divide if numbers && has_decimal => (Operation::NumericDivide, false),
         _ => return None,
@@ -170,8 +182,10 @@ impl ScalarUDFImpl for Arithmetic {
         let [left, right] = types else { return Err(DataFusionError::Internal("two operands".into())) };
         Ok(match self.operation {
             Operation::Add | Operation::Subtract | Operation::Multiply => wider(left, right),
-            Operation::FloatDivide if left == &DataType::Float32 && right == &DataType::Float32 => DataType::Float32,
-            Operation::FloatDivide => DataType::Float64,
+            Operation::FloatAdd | Operation::FloatSubtract | Operation::FloatMultiply | Operation::FloatDivide => {
+                let is_single = left == &DataType::Float32 && right == &DataType::Float32;
+                if is_single { DataType::Float32 } else { DataType::Float64 }
+            }
             Operation::NumericDivide => quotient(left, right),
             Operation::IntervalMultiply | Operation::IntervalDivide => DataType::Interval(IntervalUnit::MonthDayNano),
         })
@@ -185,6 +199,9 @@ impl ScalarUDFImpl for Arithmetic {
                 Operation::Add => checked(left, right, &wanted, |l, r| numeric::add(l, r)),
                 Operation::Subtract => checked(left, right, &wanted, |l, r| numeric::sub(l, r)),
                 Operation::Multiply => checked(left, right, &wanted, |l, r| numeric::mul(l, r)),
+                Operation::FloatAdd => float(left, right, &wanted, |l, r| numeric::add(l, r)),
+                Operation::FloatSubtract => float(left, right, &wanted, |l, r| numeric::sub(l, r)),
+                Operation::FloatMultiply => float(left, right, &wanted, |l, r| numeric::mul(l, r)),
                 Operation::FloatDivide => float_divide(left, right, &wanted),
                 Operation::NumericDivide => numeric_divide(left, right, &wanted),
                 Operation::IntervalMultiply => interval_times(left, right, Ok),
@@ -228,7 +245,32 @@ fn float_divide(left: &ArrayRef, right: &ArrayRef, wanted: &DataType) -> Result<
     if by_zero {
         return Err(ArrowError::DivideByZero.into());
     }
-    Ok(numeric::div(&left, &right)?)
+    float(&left, &right, wanted, |l, r| numeric::div(l, r))
+}
+
+/// Computes in floats. Errors: out of range when finite numbers have no finite answer, where the kernel gives infinity.
+fn float(
+    left: &ArrayRef,
+    right: &ArrayRef,
+    wanted: &DataType,
+    compute: impl Fn(&ArrayRef, &ArrayRef) -> Result<ArrayRef, ArrowError>,
+) -> Result<ArrayRef> {
+    let (left, right) = (cast(left, wanted)?, cast(right, wanted)?);
+    let answer = compute(&left, &right)?;
+    let infinite = |array: &ArrayRef, at: usize| match wanted {
+        DataType::Float32 => array.as_primitive::<Float32Type>().value(at).is_infinite(),
+        _ => array.as_primitive::<Float64Type>().value(at).is_infinite(),
+    };
+    let has_infinite = match wanted {
+        DataType::Float32 => answer.as_primitive::<Float32Type>().values().iter().any(|value| value.is_infinite()),
+        _ => answer.as_primitive::<Float64Type>().values().iter().any(|value| value.is_infinite()),
+    };
+    let overflows =
+        |at: usize| answer.is_valid(at) && infinite(&answer, at) && !infinite(&left, at) && !infinite(&right, at);
+    if has_infinite && (0..answer.len()).any(overflows) {
+        return Err(ArrowError::ArithmeticOverflow("a float has no room for the answer".into()).into());
+    }
+    Ok(answer)
 }
 
 /// Digits before and after the point of a number's type.

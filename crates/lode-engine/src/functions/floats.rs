@@ -11,7 +11,18 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
 
 /// Functions whose arguments have one type.
-const ALIKE: [&str; 6] = ["coalesce", "greatest", "least", "nullif", "nvl", "ifnull"];
+const ALIKE: [&str; 10] = [
+    "coalesce",
+    "greatest",
+    "least",
+    "nullif",
+    "nvl",
+    "ifnull",
+    "float_add",
+    "float_subtract",
+    "float_multiply",
+    "float_divide",
+];
 
 /// Casts numerics to double where they meet a float, before types are settled.
 #[derive(Debug)]

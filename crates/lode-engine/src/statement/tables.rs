@@ -14,7 +14,7 @@ use datafusion::logical_expr::Expr;
 
 use lode_catalog::{Catalog, RelationEntry, TableEntry};
 use lode_core::{ErrorKind, Problem, SnapshotId, SqlSession, TableName};
-use lode_lake::DeltaTable;
+use lode_lake::{DeltaTable, LakeError};
 
 use crate::problem;
 use crate::tables::resolve::Call;
@@ -116,8 +116,14 @@ async fn version(catalog: &Arc<Catalog>, entry: &TableEntry, at: &str) -> Result
     let time = moment(at).ok_or_else(|| {
         Problem::new(ErrorKind::Data, format!("\"{at}\" is neither a version nor a time")).fix(usage("table_at"))
     })?;
-    let found = DeltaTable::new(catalog.store(), &entry.location).version_at(time).await?;
-    Ok(found.min(entry.published))
+    match DeltaTable::new(catalog.store(), &entry.location).version_at(time).await {
+        Ok(found) => Ok(found.min(entry.published)),
+        Err(LakeError::NoSnapshot { .. }) => {
+            Err(Problem::new(ErrorKind::NotFound, format!("table \"{}\" has no version as old as {at}", entry.name))
+                .fix("`table_history` lists its versions and their times"))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn moment(text: &str) -> Option<DateTime<Utc>> {

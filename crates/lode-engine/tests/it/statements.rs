@@ -118,6 +118,8 @@ async fn the_past_of_a_table_can_be_asked() {
     assert_eq!(history.len(), 3, "{history:?}");
     assert!(history[2].starts_with("2|"), "{history:?}");
     assert_eq!(fixture.must("select sum(rows) from table_files('t')").await, ["3"]);
+    let error = fixture.error("select * from table_at('t', '2020-01-01')").await;
+    assert!(error.starts_with("error: table \"public.t\" has no version as old as 2020-01-01"), "{error}");
     let error = fixture.error("select * from table_at('t', 99)").await;
     assert!(error.starts_with("error: table \"public.t\" has no version 99"), "{error}");
 }

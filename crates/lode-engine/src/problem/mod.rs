@@ -215,7 +215,8 @@ pub(crate) fn division_by_zero() -> Problem {
 
 fn exhausted(text: &str) -> Problem {
     Problem::new(ErrorKind::Full, "the statement needs more memory than it may have")
-        .cause(first_line(text))
+        // Who holds the memory stands in further lines.
+        .cause(first_line(text).split(" with top memory consumers").next().unwrap_or_default())
         // No setting raises it: `EngineOptions` takes half of what the machine has.
         .fix("read fewer rows and columns at once, or use a machine with more memory: half of it is for statements")
 }

@@ -153,6 +153,10 @@ impl Pattern {
         Ok(Self { glob: glob.to_owned(), matcher: matcher.compile_matcher(), is_name_only: !glob.contains('/') })
     }
 
+    pub(crate) fn glob(&self) -> &str {
+        &self.glob
+    }
+
     pub fn matches(&self, relative: &str) -> bool {
         let text = if self.is_name_only { relative.rsplit('/').next().unwrap_or(relative) } else { relative };
         self.matcher.is_match(text)

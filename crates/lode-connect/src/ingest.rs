@@ -127,16 +127,23 @@ fn teller(observer: &Arc<dyn Observer>, node: &Arc<NodeInfo>) -> Box<dyn FnMut(u
 fn outcome(report: &Result<LandReport, Problem>, finished_at: DateTime<Utc>, elapsed: Duration) -> NodeOutcome {
     match report {
         Ok(report) => {
-            let status = if report.problems.is_empty() { NodeStatus::Success } else { NodeStatus::PartialSuccess };
+            let warned: Vec<_> = report.warned().map(|rule| format!("{}: {}", rule.violations, rule.rule)).collect();
+            let status = match (report.problems.is_empty(), report.files_landed + report.files_renamed) {
+                (true, _) if warned.is_empty() => NodeStatus::Success,
+                (true, _) => NodeStatus::Warn,
+                (false, 0) => NodeStatus::Error,
+                (false, _) => NodeStatus::PartialSuccess,
+            };
             let mut outcome = NodeOutcome::new(status, finished_at, elapsed);
             outcome.rows = Some(report.rows_landed);
             outcome.rows_quarantined = report.rows_quarantined;
             outcome.rows_dropped = report.rows_dropped;
             outcome.rules = report.rules.clone();
-            outcome.is_reused = report.epochs == 0 && report.problems.is_empty();
+            outcome.is_reused = report.epochs == 0 && report.problems.is_empty() && report.files_passed_over == 0;
             outcome.message = match report.problems.first() {
                 Some(first) if report.problems.len() > 1 => format!("{first} (and {} more)", report.problems.len() - 1),
                 Some(first) => first.to_string(),
+                None if !warned.is_empty() => format!("rows warned: {}", warned.join(", ")),
                 None if report.files_landed == 1 => "1 file".to_owned(),
                 None => format!("{} files", report.files_landed),
             };

@@ -21,7 +21,7 @@ mod replay;
 
 pub use replay::{ReplayReport, replay};
 
-/// Distinct reasons that `list` tells apart in one table; the rest is summed up.
+/// Names that `list` tells apart in one table; the rest is summed up.
 const GROUPS_MAX: usize = 10_000;
 
 /// Which rejected rows are meant. Each given part must be equal.
@@ -35,16 +35,17 @@ pub struct QuarantineFilter {
     pub file: Option<String>,
 }
 
-/// How many rows of a table were rejected for one reason.
+/// How many rows of a table one rule rejected under one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct QuarantineCount {
     /// The table that the rows were meant for.
     pub table: String,
     pub rule: String,
+    /// Expectation or column.
     pub name: Option<String>,
-    pub reason: String,
-    pub file: Option<String>,
     pub rows: u64,
+    /// The reason of one of them; reasons hold values and places, so nearly each is another.
+    pub example: String,
 }
 
 /// One rejected row.
@@ -58,13 +59,13 @@ pub struct QuarantinedRow {
     pub file: Option<String>,
     pub line: Option<i64>,
     pub offset: Option<i64>,
-    /// The record as text; bytes that are not UTF-8 show as U+FFFD.
+    /// The record as text; one that is not UTF-8, or that begins with `\x` itself, as `\x` and its bytes in hex.
     pub raw: String,
     pub epoch: i64,
     pub quarantined_at: DateTime<Utc>,
 }
 
-/// Counts by table, rule, name, reason and file, the largest first; of all tables, or of one (named with or without
+/// Counts by table, rule and name, the largest first; of all tables, or of one (named with or without
 /// `__quarantine`).
 /// Errors: `NotFound` if that table has no quarantine.
 pub async fn list(catalog: &Arc<Catalog>, table: Option<&TableName>) -> Result<Vec<QuarantineCount>, Problem> {
@@ -74,8 +75,8 @@ pub async fn list(catalog: &Arc<Catalog>, table: Option<&TableName>) -> Result<V
     };
     let mut counts = Vec::new();
     for table in tables {
-        let mut groups: HashMap<Group, u64> = HashMap::new();
-        let columns = ["_rule", "_name", "_reason", "_file"];
+        let mut groups: HashMap<Group, Rejections> = HashMap::new();
+        let columns = ["_rule", "_name", "_reason"];
         for file in table.files() {
             let mut batches = read(catalog.store(), &table, file, &columns).await?;
             while let Some(batch) = batches.next().await {
@@ -83,18 +84,15 @@ pub async fn list(catalog: &Arc<Catalog>, table: Option<&TableName>) -> Result<V
             }
         }
         let name = table.base.to_string();
-        counts.extend(groups.into_iter().map(|((rule, part, reason, file), rows)| QuarantineCount {
+        counts.extend(groups.into_iter().map(|((rule, part), Rejections { rows, example })| QuarantineCount {
             table: name.clone(),
             rule,
             name: part,
-            reason,
-            file,
             rows,
+            example,
         }));
     }
-    counts.sort_by(|a, b| {
-        (&a.table, b.rows, &a.rule, &a.reason, &a.file).cmp(&(&b.table, a.rows, &b.rule, &b.reason, &b.file))
-    });
+    counts.sort_by(|a, b| (&a.table, b.rows, &a.rule, &a.name).cmp(&(&b.table, a.rows, &b.rule, &b.name)));
     Ok(counts)
 }
 
@@ -124,19 +122,29 @@ pub async fn show(
     Ok(rows)
 }
 
-type Group = (String, Option<String>, String, Option<String>);
+/// Rule and name.
+type Group = (String, Option<String>);
 
-fn count(columns: &RejectedColumns, groups: &mut HashMap<Group, u64>) {
+/// Rows of one group.
+#[derive(Default)]
+struct Rejections {
+    rows: u64,
+    example: String,
+}
+
+fn count(columns: &RejectedColumns, groups: &mut HashMap<Group, Rejections>) {
     for row in 0..columns.rows {
-        let owned = |text: Option<&str>| text.map(str::to_owned);
         let rule = columns.text("_rule", row).unwrap_or_default().to_owned();
-        let reason = columns.text("_reason", row).unwrap_or_default().to_owned();
-        let group = (rule, owned(columns.text("_name", row)), reason, owned(columns.text("_file", row)));
+        let group = (rule, columns.text("_name", row).map(str::to_owned));
         let group = match groups.len() < GROUPS_MAX || groups.contains_key(&group) {
             true => group,
-            false => (group.0, None, "(other reasons)".to_owned(), None),
+            false => (group.0, Some("(other names)".to_owned())),
         };
-        *groups.entry(group).or_default() += 1;
+        let rejections = groups.entry(group).or_default();
+        if rejections.rows == 0 {
+            columns.text("_reason", row).unwrap_or_default().clone_into(&mut rejections.example);
+        }
+        rejections.rows += 1;
     }
 }
 
@@ -293,10 +301,23 @@ impl RejectedColumns {
             file: text("_file"),
             line: self.number("_line", row),
             offset: self.number("_offset", row),
-            raw: String::from_utf8_lossy(self.raw(row)).into_owned(),
+            raw: shown_bytes(self.raw(row)),
             epoch: self.number("_epoch", row).unwrap_or_default(),
             quarantined_at: DateTime::from_timestamp_micros(at).unwrap_or_default(),
         }
+    }
+}
+
+/// Bytes so that they can be had back: as they are if they are text, else in PostgreSQL's hex form (`\x4d6f`).
+fn shown_bytes(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.starts_with("\\x") => text.to_owned(),
+        _ => bytes.iter().fold(String::from("\\x"), |mut shown, byte| {
+            for digit in [byte >> 4, byte & 15] {
+                shown.extend(char::from_digit(digit.into(), 16));
+            }
+            shown
+        }),
     }
 }
 

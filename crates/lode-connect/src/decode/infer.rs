@@ -146,7 +146,15 @@ struct Found {
     csv: indexmap::IndexMap<String, Scalars>,
     json: Shape,
     parquet: Option<SchemaRef>,
-    is_csv: bool,
+    /// Some file has more than a header. Also where that cannot be told.
+    has_records: bool,
+}
+
+/// Whether a file has any record, readable or not. Looks at its first MiB.
+pub(super) fn has_records(path: &std::path::Path, format: &Format) -> Result<bool, FileError> {
+    let mut found = Found::default();
+    sample_file(path, format, &mut found)?;
+    Ok(found.has_records)
 }
 
 pub(super) fn infer(
@@ -229,7 +237,12 @@ fn sample_file(path: &std::path::Path, format: &Format, found: &mut Found) -> Re
 }
 
 fn sample_parquet(file: File, shown_as: &str, found: &mut Found) -> Result<(), FileError> {
-    let schema = super::parquet::payload_schema(file, shown_as)?;
+    let (schema, rows) = super::parquet::payload_schema(file, shown_as)?;
+    // Without a row its types are as good as guessed.
+    if rows == 0 {
+        return Ok(());
+    }
+    found.has_records = true;
     found.parquet = Some(match found.parquet.take() {
         None => schema,
         Some(before) => {
@@ -247,8 +260,15 @@ fn sample_text(blocks: &mut BlockReader<'_>, format: &Format, found: &mut Found)
     let is_whole = blocks.is_all_read();
     let text = blocks.head(TEXT_BYTES);
     let is_whole = is_whole && text.len() == blocks.head(usize::MAX).len();
+    if text.is_empty() {
+        return;
+    }
     match open_text::kind(format, text) {
-        open_text::Kind::Json { layout, from, .. } => sample_json(text, from, layout, &mut found.json),
+        open_text::Kind::Json { layout, from, is_array } => {
+            let rest = values::trim(text.get(from..).unwrap_or_default());
+            found.has_records |= !is_whole || rest != if is_array { b"]".as_slice() } else { b"" };
+            sample_json(text, from, layout, &mut found.json);
+        }
         open_text::Kind::Csv(options) => sample_csv(text, is_whole, &options, blocks, found),
     }
 }
@@ -280,11 +300,23 @@ fn sample_json(text: &[u8], from: usize, layout: Layout, shape: &mut Shape) {
 
 fn sample_csv(text: &[u8], is_whole: bool, options: &CsvOptions, blocks: &BlockReader<'_>, found: &mut Found) {
     let head = blocks.sample();
-    let Ok((dialect, first)) = sniff::sniff(head, blocks.is_whole(), options, None, blocks.encoding()) else { return };
-    found.is_csv = true;
+    let Ok((dialect, first)) = sniff::sniff(head, blocks.is_whole(), options, None, blocks.encoding()) else {
+        found.has_records = true;
+        return;
+    };
     let names = dialect::column_names(&dialect.header);
     let body = text.get(first..).unwrap_or_default();
     let sampled = sniff::split_sample(body, &dialect.grammar(), is_whole, usize::MAX >> 1);
+    let is_header = |row: &[sniff::Cell]| {
+        dialect.has_header
+            && row.len() == names.len()
+            && row.iter().zip(&dialect.header).all(|(cell, name)| cell.text == name.as_bytes())
+    };
+    // A header alone says nothing of types.
+    if is_whole && sampled.rows.iter().all(|row| is_header(row)) {
+        return;
+    }
+    found.has_records = true;
     for name in &names {
         found.csv.entry(name.clone()).or_default();
     }
@@ -295,12 +327,10 @@ fn sample_csv(text: &[u8], is_whole: bool, options: &CsvOptions, blocks: &BlockR
     };
     let count = sampled.rows.len();
     for (row_at, row) in sampled.rows.iter().enumerate().filter(|(_, row)| row.len() == names.len()) {
-        let is_header =
-            dialect.has_header && row.iter().zip(&dialect.header).all(|(cell, name)| cell.text == name.as_bytes());
         // The last line of a file may be a summary, and must not make its columns text.
         let is_footer =
             is_whole && row_at + 1 == count && count > 3 && footer_like(row, &names, found, dialect.decimal, &is_null);
-        if is_header
+        if is_header(row)
             || is_footer
             || std::str::from_utf8(&row.iter().flat_map(|cell| cell.text.clone()).collect::<Vec<u8>>()).is_err()
         {

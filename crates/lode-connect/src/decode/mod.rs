@@ -18,6 +18,7 @@ mod parquet;
 mod replay;
 mod rescue;
 mod run;
+mod undeclared;
 mod values;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use run::{Counts, Tally};
 
 pub use json::{JsonError, validate as validate_json};
 pub use options::{CsvOptions, Format};
+pub use undeclared::Undeclared;
 
 /// Column that holds what an inferred schema could not take, as JSON text (SQL type `json`).
 pub const RESCUED: &str = "_rescued";
@@ -114,6 +116,10 @@ pub struct FileOutcome {
     pub dialect: Option<Dialect>,
     /// For a zip, of each entry; `None` for one that is not CSV.
     pub entries: BTreeMap<Arc<str>, Option<Dialect>>,
+    /// Fields that no declared column takes.
+    pub undeclared: Undeclared,
+    /// Rows with something in `_rescued`.
+    pub rescued: u64,
 }
 
 /// How the records of one file are written, as its ledger row keeps it.
@@ -194,7 +200,7 @@ impl DecodePlan {
 }
 
 /// Finds the columns of a source from the first MiB of each file in `samples`, or takes the declared `columns`.
-/// Files that cannot be read are passed over if another one can.
+/// Files that cannot be read, or that have no record, are passed over.
 /// Errors: `Config` for impossible options, `Data` if no sample has a column.
 pub fn infer(
     samples: &[PathBuf],
@@ -203,6 +209,11 @@ pub fn infer(
     timezone: Option<Tz>,
 ) -> Result<DecodePlan, Problem> {
     infer::infer(samples, format, columns, timezone)
+}
+
+/// Whether a file has any record, readable or not; a header is none.
+pub fn has_records(path: &Path, format: &Format) -> Result<bool, FileError> {
+    infer::has_records(path, format)
 }
 
 /// Decodes one file. Blocks the caller; uses one thread a sink, and the caller's for reading. Memory: about 8 MiB of text a
@@ -250,8 +261,10 @@ pub fn decode_file(
         let rows = if counts.rescued == 1 { "row has" } else { "rows have" };
         notes.push(format!("{} {rows} values in _rescued", counts.rescued));
     }
-    let Counts { rows, rejects, .. } = counts;
-    Ok(FileOutcome { rows, rejects, hash: identity.hash, size_bytes: identity.size_bytes, notes, dialect, entries })
+    let Counts { rows, rejects, rescued, .. } = counts;
+    let (hash, size_bytes) = (identity.hash, identity.size_bytes);
+    let undeclared = tally.undeclared.into_inner();
+    Ok(FileOutcome { rows, rejects, hash, size_bytes, notes, dialect, entries, undeclared, rescued })
 }
 
 /// Decodes one record again, for replay from the quarantine. `dialect` as in `FileOutcome`; without one the dialect is

@@ -3,15 +3,17 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::assemble::output_schema;
 use super::blocks::BlockReader;
 use super::column::Reading;
 use super::csv::{CsvFile, dialect, sniff};
 use super::encoding::Encoding;
 use super::json::file::{JsonFile, Layout, value_at};
-use super::run::{self, Tally};
+use super::run::{self, Counts, Tally};
 use super::values::{time::Pattern, trim_start};
-use super::{CsvOptions, DecodePlan, DecodedSink, Dialect, FileError, Format, input, json};
+use super::{CsvOptions, DecodePlan, DecodedSink, Dialect, FileError, Format, Undeclared, input, json};
 
 /// What a text is.
 pub(super) enum Kind {
@@ -88,6 +90,7 @@ pub(super) fn json_file(plan: &DecodePlan, layout: Layout, is_array: bool, encod
         reading: reading(plan, b'.'),
         is_inferred: plan.is_inferred,
         keep_raw: plan.keep_raw,
+        undeclared: Mutex::default(),
     }
 }
 
@@ -125,9 +128,10 @@ pub(super) fn decode(
             ));
             let before = tally.read();
             run::run(&mut blocks, &layout, from, &file, entry, sinks, tally)?;
+            tally.undeclared.lock().add(&file.undeclared.into_inner());
             let after = tally.read();
             // A text without one good record, under a name that promises many, is the wrong file.
-            if layout == Layout::Values && after.rows == before.rows && after.rejects > before.rejects {
+            if layout == Layout::Values && after.rows == before.rows && has_only_unreadable(&before, &after) {
                 return Err(input::poison(
                     shown_as,
                     format!("no JSON record could be read from \"{shown_as}\""),
@@ -141,7 +145,8 @@ pub(super) fn decode(
                 sniff::sniff(blocks.sample(), blocks.is_whole(), &options, Some(&plan.schema), blocks.encoding())
                     .map_err(FileError::Poison)?;
             notes.push(dialect.describe());
-            note_columns(plan, &dialect, notes);
+            check_columns(plan, &dialect, shown_as)?;
+            note_columns(plan, &dialect, notes, tally);
             let file = CsvFile::new(plan, &dialect, blocks.encoding());
             run::run(&mut blocks, file.grammar(), skip, &file, entry, sinks, tally)?;
             Ok(Some(dialect))
@@ -149,7 +154,48 @@ pub(super) fn decode(
     }
 }
 
-fn note_columns(plan: &DecodePlan, dialect: &Dialect, notes: &mut Vec<String>) {
+/// Rejects came, and not one of them was a record.
+fn has_only_unreadable(before: &Counts, after: &Counts) -> bool {
+    let rejects = after.rejects - before.rejects;
+    rejects > 0 && after.unreadable - before.unreadable == rejects
+}
+
+/// Errors: `Poison` if columns are declared and the header names none of them: each row would be NULL all over.
+fn check_columns(plan: &DecodePlan, dialect: &Dialect, shown_as: &str) -> Result<(), FileError> {
+    let matched = dialect::match_columns(&plan.schema, &dialect.header, dialect.has_header);
+    let is_blank = dialect.header.iter().all(|name| name.trim().is_empty());
+    if plan.is_inferred || is_blank || matched.columns.iter().any(Option::is_some) {
+        return Ok(());
+    }
+    Err(no_declared_column(plan, dialect.header.iter().map(String::as_str), shown_as, "header"))
+}
+
+/// The refusal of a file that has columns, but none that is declared.
+pub(super) fn no_declared_column<'a>(
+    plan: &DecodePlan,
+    mut found: impl Iterator<Item = &'a str>,
+    shown_as: &str,
+    what: &str,
+) -> FileError {
+    let listed = |names: &mut dyn Iterator<Item = &str>| {
+        let mut seen = Undeclared::default();
+        names.for_each(|name| seen.see(name.trim().as_bytes()));
+        seen.shown()
+    };
+    let declared = listed(&mut plan.schema.fields().iter().map(|field| field.name().as_str()));
+    let text = format!("the {what} of \"{shown_as}\" names no declared column; it has: {}", listed(&mut found));
+    let or_no_header = match what {
+        "header" => ", or set `header: false` under `format: {csv: …}` if that line is data",
+        _ => "",
+    };
+    let fix = format!(
+        "declared under `columns:` are: {declared}; correct them or the file{or_no_header}, then land again with \
+         `--retry-poison`"
+    );
+    input::poison(shown_as, text, &fix)
+}
+
+fn note_columns(plan: &DecodePlan, dialect: &Dialect, notes: &mut Vec<String>, tally: &Tally) {
     let matched = dialect::match_columns(&plan.schema, &dialect.header, dialect.has_header);
     let names = dialect::column_names(&dialect.header);
     let missing: Vec<&str> = plan
@@ -164,6 +210,10 @@ fn note_columns(plan: &DecodePlan, dialect: &Dialect, notes: &mut Vec<String>) {
         notes.push(format!("missing columns, read as NULL: {}", missing.join(", ")));
     }
     let extra: Vec<&str> = matched.extras.iter().filter_map(|at| names.get(*at)).map(String::as_str).collect();
+    if !plan.is_inferred && !extra.is_empty() {
+        let mut undeclared = tally.undeclared.lock();
+        extra.iter().for_each(|name| undeclared.see(name.as_bytes()));
+    }
     if !extra.is_empty() {
         let fate = if plan.is_inferred { "kept in _rescued" } else { "not declared, left out" };
         notes.push(format!("new columns, {fate}: {}", extra.join(", ")));

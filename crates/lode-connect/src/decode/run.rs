@@ -8,7 +8,7 @@ use lode_core::Problem;
 use parking_lot::Mutex;
 
 use super::blocks::{Block, BlockReader, Boundary};
-use super::{Decoded, DecodedSink, FileError};
+use super::{Decoded, DecodedSink, FileError, Undeclared};
 
 /// Turns the blocks of one file into rows.
 pub(super) trait BlockDecoder: Sync {
@@ -19,8 +19,11 @@ pub(super) trait BlockDecoder: Sync {
 pub(super) struct Tally {
     pub(super) rows: AtomicU64,
     pub(super) rejects: AtomicU64,
+    /// Rejects that could not be read at all.
+    pub(super) unreadable: AtomicU64,
     /// Rows with something in `_rescued`.
     pub(super) rescued: AtomicU64,
+    pub(super) undeclared: Mutex<Undeclared>,
 }
 
 /// A reading of a tally.
@@ -28,6 +31,7 @@ pub(super) struct Tally {
 pub(super) struct Counts {
     pub(super) rows: u64,
     pub(super) rejects: u64,
+    pub(super) unreadable: u64,
     pub(super) rescued: u64,
 }
 
@@ -36,6 +40,7 @@ impl Tally {
         Counts {
             rows: self.rows.load(Ordering::Relaxed),
             rejects: self.rejects.load(Ordering::Relaxed),
+            unreadable: self.unreadable.load(Ordering::Relaxed),
             rescued: self.rescued.load(Ordering::Relaxed),
         }
     }
@@ -49,6 +54,8 @@ impl Tally {
     ) -> Result<(), Problem> {
         self.rows.fetch_add(decoded.batch.num_rows() as u64, Ordering::Relaxed);
         self.rejects.fetch_add(decoded.rejects.len() as u64, Ordering::Relaxed);
+        let unreadable = decoded.rejects.iter().filter(|reject| reject.rule == "decode").count();
+        self.unreadable.fetch_add(unreadable as u64, Ordering::Relaxed);
         if let Some(rescued) = decoded.batch.column_by_name(super::RESCUED) {
             self.rescued.fetch_add((rescued.len() - rescued.null_count()) as u64, Ordering::Relaxed);
         }

@@ -86,6 +86,34 @@ fn arrays_and_objects_over_many_lines() {
 }
 
 #[test]
+fn an_array_may_end_right_behind_a_number_or_a_word() {
+    for last in ["3", "3 ", "null", "\"x\"", "-1.5e3\n"] {
+        let got = read_text("a.json", format!("[{{\"id\":1}},{last}]"), Format::Json);
+        assert_eq!(got.plain("id"), ["1"]);
+        let raw: Vec<_> = got.rejects.iter().map(|reject| String::from_utf8_lossy(&reject.raw)).collect();
+        assert_eq!(raw, [last.trim()]);
+    }
+}
+
+#[test]
+fn a_record_without_a_declared_field_is_rejected_with_the_fields_it_has() {
+    let columns = [("id", "bigint"), ("v", "text")];
+    let text = "{\"id\":1,\"extra\":{\"id\":2}}\n{\"identifier\":3,\"w\":[1]}\n{}\n{\"v\":null}\n{\"\\u0069d\":4}\n{\"w\":1} x\n";
+    let got = read_as(text, Format::Ndjson, &columns);
+    assert_eq!(got.plain("id"), ["1", "NULL", "NULL", "4"]);
+    let found: Vec<_> = got.rejects.iter().map(|r| (r.rule, r.line, r.reason.as_str())).collect();
+    let strangers = ("contract", 2, "no declared column among its fields: identifier, w");
+    assert_eq!(found, [strangers, ("decode", 6, "text behind the end of the value at byte 9")]);
+    assert_eq!(got.rejects[0].raw, b"{\"identifier\":3,\"w\":[1]}");
+    // Those of a record in quarantine are not lost.
+    assert_eq!(got.outcome.undeclared.shown(), "extra");
+    // As a file of values: the records can be read, so the file is not the wrong one.
+    assert_eq!(read_as("[{\"identifier\":3}]", Format::Json, &columns).rejects.len(), 1);
+    // Inferred columns keep what they do not know.
+    assert!(read_text("a.ndjson", "{\"a\":1}\n{\"b\":1}\n", Format::Ndjson).rejects.is_empty());
+}
+
+#[test]
 fn an_array_that_is_cut_behind_a_record_keeps_what_came_before() {
     let got = read_text("a.json", "[{\"a\":1},{\"a\":2},", Format::Json);
     assert_eq!(got.plain("a"), ["1", "2"]);

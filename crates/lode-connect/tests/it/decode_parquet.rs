@@ -131,3 +131,18 @@ fn bytes_that_are_no_text_do_not_vanish() {
     let rejects: Vec<_> = got.rejects.iter().map(|reject| (reject.name.as_deref(), reject.line)).collect();
     assert_eq!(rejects, [(Some("b"), 2)]);
 }
+
+#[test]
+fn a_file_without_a_declared_column_is_refused_and_one_without_a_row_says_nothing_of_types() {
+    let files = Files::new();
+    let numbers = |numbers: Vec<i64>| Arc::new(Int64Array::from(numbers)) as ArrayRef;
+    let (other, both, none) = (files.put("a.parquet", ""), files.put("b.parquet", ""), files.put("c.parquet", ""));
+    write(&other, vec![("identifier", numbers(vec![1]))], 1);
+    write(&both, vec![("id", numbers(vec![1])), ("more", numbers(vec![2]))], 1);
+    write(&none, vec![("id", numbers(Vec::new()))], 1);
+    let plan = infer(&[], &Format::Auto, Some(&declared(&[("id", "bigint")])), None).unwrap();
+    let shown = poison(read(&other, &plan));
+    assert!(shown.contains("names no declared column; it has: identifier"), "{shown}");
+    assert_eq!(read(&both, &plan).unwrap().outcome.undeclared.names, ["more"]);
+    assert!(infer(&[none], &Format::Auto, None, None).is_err());
+}

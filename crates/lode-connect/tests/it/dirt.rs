@@ -55,6 +55,7 @@ async fn a_file_with_too_many_rejects_lands_nothing() {
     let report = world.land().await;
     assert_eq!((report.files_landed, report.files_poison, report.rows_landed, report.rows_quarantined), (1, 1, 3, 1));
     assert!(report.problems[0].what().contains("2 of 3 records of file \"bad.csv\" are rejected"));
+    assert!(report.problems[0].render().contains("land again with `--retry-poison`"));
     assert_eq!(world.rows("bronze.orders", &["_file"]).await, ["good.csv"; 3]);
     assert_eq!(world.rows("bronze.orders__quarantine", &["_file"]).await, ["good.csv"]);
 }
@@ -101,4 +102,36 @@ async fn files_without_columns_are_poison_until_one_has_some() {
     let pipeline = context.catalog.pipelines().await.unwrap().remove(0).pipeline;
     assert_eq!(context.catalog.files(&pipeline).await.unwrap()[0].state, FileState::Poison);
     assert!(land(&context).await.unwrap().problems.is_empty());
+}
+
+#[tokio::test]
+async fn a_header_without_a_declared_column_refuses_the_file() {
+    let world = World::new(orders("    columns: {id: bigint, v: text}\n"));
+    world.put("a.csv", "identifier,value\n1,x\n2,y\n");
+    world.put("b.csv", "id,value,more\n1,x,y\n");
+    world.put("c.csv", "id,v\n1,x\n");
+    let report = world.land().await;
+    assert_eq!((report.files_landed, report.files_poison, report.rows_landed), (2, 1, 2));
+    let shown = report.problems[0].render();
+    assert!(shown.contains("a.csv\" names no declared column; it has: identifier, value"), "{shown}");
+    assert!(shown.contains("declared under `columns:` are: id, v;") && shown.contains("where:"), "{shown}");
+    // What a known header has besides is left out, and told.
+    assert_eq!((report.files_undeclared, report.undeclared.shown().as_str()), (1, "value, more"));
+    world.check_sums().await;
+}
+
+#[tokio::test]
+async fn unreadable_files_of_a_source_without_a_table_are_called_what_they_are() {
+    let world = World::new(orders(""));
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, b"id,name\n1,anna\n2,bob\n").unwrap();
+    let whole = encoder.finish().unwrap();
+    world.put("a.csv.gz", &whole[..whole.len() - 9]);
+    let report = world.land().await;
+    assert_eq!((report.files_landed, report.files_poison, report.files_passed_over), (0, 1, 0));
+    assert!(
+        report.problems[0].what().contains("gzip file") && report.problems[0].what().ends_with("is cut or damaged")
+    );
+    let report = world.land().await;
+    assert_eq!((report.files_poison, report.files_passed_over, report.problems.len()), (1, 1, 0));
 }

@@ -44,7 +44,7 @@ async fn rejects_are_counted_and_shown() {
     let counted: Vec<_> = counts.iter().map(|count| (count.rule.as_str(), count.name.as_deref(), count.rows)).collect();
     assert_eq!(counted.iter().map(|(_, _, rows)| rows).sum::<u64>(), 4);
     assert!(
-        counted.contains(&("expectation", Some("big"), 1)) && counted.contains(&("contract", Some("note"), 1)),
+        counted.contains(&("expectation", Some("big"), 2)) && counted.contains(&("contract", Some("note"), 1)),
         "{counted:?}"
     );
     let filter =
@@ -117,4 +117,30 @@ async fn records_of_an_archive_are_read_as_their_own_entry_is() {
         world.rows("bronze.orders", &["id", "amount", "note", "_file"]).await,
         ["1|10|a|x.zip/a.csv", "2|3|b|x.zip/a.csv", "5|4|e|x.zip/sub/b.csv", "6|50|f|x.zip/sub/b.csv"]
     );
+}
+
+#[tokio::test]
+async fn rejects_are_grouped_by_rule_and_name_with_one_example() {
+    let world = World::new(orders("    columns: {id: bigint, amount: bigint}\n"));
+    let rows: String = (0..50).map(|number| format!("x{number},1\n")).collect();
+    world.put("a.csv", format!("id,amount\n{rows}1,2,3\n"));
+    world.put("b.csv", "id,amount\n1,2\ny,1\n");
+    world.land().await;
+    let counts = list(&world.open().await.catalog, None).await.unwrap();
+    let counted: Vec<_> = counts.iter().map(|count| (count.rule.as_str(), count.name.as_deref(), count.rows)).collect();
+    assert_eq!(counted, [("contract", Some("id"), 51), ("decode", None, 1)]);
+    assert!(counts[0].example.contains("\"x0\"") || counts[0].example.contains("\"y\""), "{}", counts[0].example);
+    assert_eq!(counts[1].example, "3 fields found, 2 expected");
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_can_be_had_back() {
+    let world = World::new(orders("    columns: {id: bigint, name: text}\n    format: {csv: {encoding: utf-8}}\n"));
+    world.put("a.csv", b"id,name\n1,ok\n2,M\xFCller\nx,\\x\n\\x41,z\n");
+    world.land().await;
+    let rows = show(&world.open().await.catalog, &table(), &QuarantineFilter::default(), 10).await.unwrap();
+    let mut raw: Vec<_> = rows.iter().map(|row| row.raw.as_str()).collect();
+    raw.sort_unstable();
+    // Text that looks like the hex form is written in it as well.
+    assert_eq!(raw, ["\\x322c4dfc6c6c6572", "\\x5c7834312c7a", "x,\\x"]);
 }

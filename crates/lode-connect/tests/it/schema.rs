@@ -81,3 +81,27 @@ async fn a_table_with_a_constraint_is_not_landed_in() {
     assert!(problem.what().contains("the constraint \"positive\""), "{}", problem.what());
     assert_eq!(world.rows("bronze.orders", &["id"]).await, ["1"]);
 }
+
+#[tokio::test]
+async fn a_file_without_a_record_freezes_no_type() {
+    let world = World::new(orders(""));
+    world.put("a.csv", "id,amount\n");
+    world.put("b.json", "[]");
+    let report = world.land().await;
+    assert_eq!((report.files_landed, report.files_poison, report.problems.len(), report.epochs), (2, 0, 0, 1));
+    let context = world.open().await;
+    assert!(context.catalog.relation(&"bronze.orders".parse().unwrap()).await.unwrap().is_none());
+    drop(context);
+    // The same header in front of rows, and beside one that has none.
+    world.put("c.csv", "id,amount\n1,2.5\n");
+    world.put("d.csv", "id,amount,more\n");
+    let report = world.land().await;
+    assert_eq!((report.files_landed, report.rows_landed), (2, 1));
+    let batches = crate::world::batches(&world.open().await, &world, "bronze.orders").await;
+    let schema = batches[0].schema();
+    let types: Vec<_> =
+        ["id", "amount"].map(|name| schema.field_with_name(name).unwrap().data_type().to_string()).into();
+    assert_eq!(types, ["Int64", "Float64"]);
+    assert!(schema.field_with_name("more").is_err());
+    assert_eq!(world.land().await.epochs, 0);
+}

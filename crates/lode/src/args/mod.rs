@@ -249,7 +249,7 @@ pub(crate) enum PipelineCommand {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum QuarantineCommand {
-    /// Rows in quarantine by table, rule and reason
+    /// Rows in quarantine by table, rule and name, with one example
     List {
         #[command(flatten)]
         format: FormatArg,

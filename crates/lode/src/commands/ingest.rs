@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::args::IngestArgs;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::{Progress, plural};
 use crate::render::{Sheet, Type};
 
 pub(crate) async fn run(args: &IngestArgs, app: &App, out: &mut Output) -> Result<u8, Problem> {
@@ -30,6 +30,7 @@ pub(crate) async fn run(args: &IngestArgs, app: &App, out: &mut Output) -> Resul
         add(&mut sheet, report);
     }
     sheet.print(args.format.format, out)?;
+    reports.iter().flatten().for_each(|report| tell_notes(report, out));
     Ok(tell_problems(&reports, out))
 }
 
@@ -86,9 +87,10 @@ fn totals(reports: &[Result<LandReport, Problem>]) -> RunTotals {
     let mut totals = RunTotals::default();
     for report in reports {
         match report {
+            Ok(report) if report.problems.is_empty() && report.warned().next().is_some() => totals.warn += 1,
             Ok(report) if report.problems.is_empty() => {
                 totals.pass += 1;
-                totals.reused += usize::from(report.epochs == 0);
+                totals.reused += usize::from(report.epochs == 0 && report.files_passed_over == 0);
             }
             _ => totals.error += 1,
         }
@@ -120,6 +122,30 @@ fn add(sheet: &mut Sheet, report: &LandReport) {
         report.rows_dropped.into(),
         ((report.seconds * 1e3).round() / 1e3).into(),
     ]);
+}
+
+/// What landed, but not as one may think; and what was passed over.
+fn tell_notes(report: &LandReport, out: &Output) {
+    let name = &report.name;
+    for rule in report.warned() {
+        out.say(format!("{name}: {} warned: {}", plural(rule.violations, "row"), rule.rule));
+    }
+    if report.rows_rescued > 0 {
+        out.say(format!("{name}: {} with values in _rescued", plural(report.rows_rescued, "row")));
+    }
+    if !report.undeclared.is_empty() {
+        out.say(format!(
+            "{name}: {} with fields that are not declared, left out: {}",
+            plural(report.files_undeclared, "file"),
+            report.undeclared.shown()
+        ));
+    }
+    if report.files_passed_over > 0 {
+        out.say(format!(
+            "{name}: {} passed over (unreadable; land again with --retry-poison)",
+            plural(report.files_passed_over, "file")
+        ));
+    }
 }
 
 /// Shows every problem; the exit code is that of a source that failed as a whole, else 1 for single files.

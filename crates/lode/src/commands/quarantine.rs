@@ -48,19 +48,11 @@ async fn list(format: Format, app: &App, out: &Output) -> Result<(), Problem> {
         ("table", Type::Text),
         ("rule", Type::Text),
         ("name", Type::Text),
-        ("reason", Type::Text),
-        ("file", Type::Text),
         ("rows", Type::Int),
+        ("example", Type::Text),
     ]);
     for count in counts {
-        sheet.push([
-            count.table.into(),
-            count.rule.into(),
-            count.name.into(),
-            count.reason.into(),
-            count.file.into(),
-            count.rows.into(),
-        ]);
+        sheet.push([count.table.into(), count.rule.into(), count.name.into(), count.rows.into(), count.example.into()]);
     }
     sheet.print(format, out)
 }

@@ -261,7 +261,9 @@ fn print(status: &Status, out: &Output) -> Result<(), Problem> {
 }
 
 fn print_sources(status: &Status, out: &Output) -> Result<(), Problem> {
+    // First, so that no window is too narrow for it.
     let mut sheet = Sheet::new(&[
+        ("sum", Type::Text),
         ("source", Type::Text),
         ("table", Type::Text),
         ("files", Type::Int),
@@ -270,10 +272,10 @@ fn print_sources(status: &Status, out: &Output) -> Result<(), Problem> {
         ("quarantined", Type::Int),
         ("dropped", Type::Int),
         ("replayed", Type::Int),
-        ("sum", Type::Text),
     ]);
     for source in &status.sources {
         sheet.push([
+            if source.is_whole { "✓" } else { "✗" }.into(),
             source.name.as_str().into(),
             source.table.clone().into(),
             source.files_landed.into(),
@@ -282,7 +284,6 @@ fn print_sources(status: &Status, out: &Output) -> Result<(), Problem> {
             source.rows_quarantined.into(),
             source.rows_dropped.into(),
             source.rows_replayed.into(),
-            if source.is_whole { "✓" } else { "✗" }.into(),
         ]);
     }
     sheet.print(Format::Table, out)?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lode_core::OnViolation;
 use lode_jobs::{NodeInfo, NodeOutcome, NodeStatus, RunTotals};
 
 /// `1,234,567`.
@@ -42,6 +43,8 @@ pub(super) fn rows(outcome: &NodeOutcome) -> String {
     if outcome.rows_dropped > 0 {
         parts.push(format!("{} dropped", count(outcome.rows_dropped)));
     }
+    let warned = outcome.rules.iter().filter(|rule| rule.on_violation == OnViolation::Warn && rule.violations > 0);
+    parts.extend(warned.map(|rule| format!("{} warned: {}", plural(rule.violations, "row"), rule.rule)));
     parts.join(", ")
 }
 
@@ -79,6 +82,9 @@ pub(super) fn bracket(outcome: &NodeOutcome) -> String {
             rows if rows.is_empty() => format!("SUCCESS in {time}"),
             rows => format!("SUCCESS {rows} in {time}"),
         },
+        NodeStatus::Warn | NodeStatus::PartialSuccess if outcome.failures.is_none() && outcome.rows.is_some() => {
+            format!("{} {} in {time}", outcome.status.as_str().to_uppercase(), rows(outcome))
+        }
         status => {
             let failures = outcome.failures.filter(|_| matches!(status, NodeStatus::Fail | NodeStatus::Warn));
             let failures = failures.map(|failures| format!(" {failures}")).unwrap_or_default();
@@ -102,11 +108,28 @@ pub(super) fn totals(totals: &RunTotals) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lode_core::RuleCount;
+
     use super::*;
 
     #[test]
     fn numbers_have_thousands() {
         assert_eq!([count(7), count(999), count(1000), count(1234567)], ["7", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn rows_that_were_only_warned_of_are_told() {
+        let mut outcome = NodeOutcome::new(NodeStatus::Success, Default::default(), Duration::from_millis(120));
+        outcome.rows = Some(12);
+        let rule = |rule: &str, on_violation, violations| RuleCount { rule: rule.into(), on_violation, violations };
+        outcome.rules = vec![
+            rule("amount_is_positive", OnViolation::Warn, 3),
+            rule("never", OnViolation::Warn, 0),
+            rule("dropped", OnViolation::Drop, 9),
+        ];
+        assert_eq!(bracket(&outcome), "SUCCESS 12 rows, 3 rows warned: amount_is_positive in 0.12s");
+        outcome.status = NodeStatus::Warn;
+        assert_eq!(bracket(&outcome), "WARN 12 rows, 3 rows warned: amount_is_positive in 0.12s");
     }
 
     #[test]

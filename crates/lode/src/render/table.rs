@@ -29,6 +29,8 @@ struct Column {
     name: String,
     is_number: bool,
     width: usize,
+    /// Of the widest cell, without the name.
+    cells_width: usize,
     /// Left out, as the terminal is too narrow.
     is_hidden: bool,
 }
@@ -37,7 +39,8 @@ impl<'a> Table<'a> {
     pub(super) fn new(schema: &SchemaRef, out: &'a Output) -> Self {
         let columns = schema.fields().iter().map(|field| {
             let name = printable(field.name());
-            Column { width: name.width(), name, is_number: Cell::is_number(field.data_type()), is_hidden: false }
+            let is_number = Cell::is_number(field.data_type());
+            Column { width: name.width(), cells_width: 0, name, is_number, is_hidden: false }
         });
         Self {
             out,
@@ -68,11 +71,14 @@ impl<'a> Table<'a> {
                 continue;
             }
             for (column, text) in self.columns.iter_mut().zip(&texts) {
-                column.width = column.width.max(text.as_deref().unwrap_or(NULL).width());
+                column.cells_width = column.cells_width.max(text.as_deref().unwrap_or(NULL).width());
+                column.width = column.width.max(column.cells_width);
                 self.waiting_bytes += text.as_ref().map_or(0, String::len);
             }
             self.waiting.extend(texts);
             if self.rows as usize >= MEASURED_ROWS || self.waiting_bytes > MEASURED_BYTES {
+                // Rows to come may hold longer numbers: their columns stay as wide as they are.
+                self.columns.iter_mut().for_each(|column| column.cells_width = column.width);
                 self.release()?;
             }
         }
@@ -86,7 +92,7 @@ impl<'a> Table<'a> {
         let footer = match hidden {
             0 => format!("({rows})"),
             _ => format!(
-                "({rows}; {hidden} of {} columns do not fit and are left out: widen the window or use --format csv)",
+                "({rows}; {hidden} of {} columns do not fit and are left out: widen the window or use --format json)",
                 self.columns.len()
             ),
         };
@@ -132,6 +138,11 @@ impl<'a> Table<'a> {
 const NULL: &str = "NULL";
 
 impl Column {
+    /// Numbers are never cut: a part of a number is another number. Only the name above them is.
+    fn narrowest(&self) -> usize {
+        if self.is_number { self.cells_width.max(NARROWEST) } else { NARROWEST }
+    }
+
     /// The text in this column's width: cut with `…` where it is wider and the terminal asked for it.
     fn pad(&self, text: &str) -> String {
         let text = cut(text, self.width);
@@ -158,7 +169,8 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     head
 }
 
-/// Makes the widest columns narrower until the line fits; then hides columns from the right.
+/// Makes the widest columns narrower until the line fits, of numbers the names above them only; then hides columns from the
+/// right.
 fn fit(columns: &mut [Column], terminal_width: usize) {
     loop {
         let shown: Vec<usize> =
@@ -168,16 +180,15 @@ fn fit(columns: &mut [Column], terminal_width: usize) {
         if excess == 0 || shown.len() < 2 {
             return;
         }
-        // Numbers are never cut: a part of a number is another number.
         let widest = shown
             .iter()
-            .filter(|at| columns.get(**at).is_some_and(|c| !c.is_number && c.width > NARROWEST))
+            .filter(|at| columns.get(**at).is_some_and(|c| c.width > c.narrowest()))
             .max_by_key(|at| columns.get(**at).map_or(0, |c| c.width));
         match (widest, shown.last()) {
             (Some(at), _) => {
                 if let Some(column) = columns.get_mut(*at) {
                     // Down to the next in small steps, so that the width is shared out.
-                    column.width -= excess.min((column.width - NARROWEST).min(4));
+                    column.width -= excess.min((column.width - column.narrowest()).min(4));
                 }
             }
             (None, Some(last)) => {
@@ -254,6 +265,33 @@ mod tests {
         let text = shown(&[Some("a very long name of a place"), Some("b")], terminal);
         assert!(text.lines().take(4).all(|line| line.width() <= 20), "{text}");
         assert!(text.contains("a very long …") && text.contains("50"), "{text}");
+    }
+
+    #[test]
+    fn names_over_numbers_are_cut_before_a_column_is_left_out() {
+        let column = |name: &str, cell: &str, is_number| Column {
+            name: name.to_owned(),
+            is_number,
+            width: name.width().max(cell.width()),
+            cells_width: cell.width(),
+            is_hidden: false,
+        };
+        let mut columns = vec![
+            column("sum", "✓", false),
+            column("source", "telemetry_of_the_fleet", false),
+            column("table", "bronze.telemetry", false),
+            column("files", "12", true),
+            column("rows in", "12345678", true),
+            column("landed", "12345678", true),
+            column("quarantined", "1234", true),
+            column("dropped", "0", true),
+            column("replayed", "0", true),
+        ];
+        fit(&mut columns, 80);
+        assert!(columns.iter().all(|column| !column.is_hidden));
+        let widths: Vec<usize> = columns.iter().map(|column| column.width).collect();
+        assert_eq!((widths[0], widths[4], widths[5]), (3, 8, 8), "{widths:?}");
+        assert!(widths.iter().sum::<usize>() + 3 * 8 <= 80, "{widths:?}");
     }
 
     #[test]

@@ -73,6 +73,22 @@ fn a_file_that_cannot_be_read_fails_the_landing_and_no_other_file() {
     assert!(ended.err.contains("cut.csv") && ended.err.contains("fix:"), "{}", ended.err);
     let rows = folder.lode(&["sql", "-c", "select count(*) as n from bronze.orders", "--format", "csv"]).done();
     assert_eq!(rows, "n\n4\n");
+    // Known by now: no failure, but not hidden either.
+    let ended = folder.lode(&["ingest"]);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    let told = "orders: 1 file passed over (unreadable; land again with --retry-poison)";
+    assert!(ended.err.contains(told) && !ended.err.contains("REUSED"), "{}", ended.err);
+}
+
+#[test]
+fn rows_that_land_with_a_warning_are_told() {
+    let folder = Folder::template();
+    let config = std::fs::read_to_string(folder.path().join("lode.yml")).unwrap();
+    folder.write("lode.yml", config.replace("on_violation: quarantine", "on_violation: warn"));
+    let ended = folder.lode(&["ingest"]);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    assert!(ended.err.contains("orders: 1 row warned: amount_is_positive"), "{}", ended.err);
+    assert!(ended.err.contains("PASS=0 WARN=1 ERROR=0"), "{}", ended.err);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use arrow::datatypes::SchemaRef;
 use lode_core::Problem;
+use parking_lot::Mutex;
 
 use super::super::assemble::{self, Pending, Rows};
 use super::super::blocks::{Block, Boundary, line_ends};
@@ -11,7 +12,7 @@ use super::super::column::{Reading, Struct};
 use super::super::encoding::Encoding;
 use super::super::rescue::Rescue;
 use super::super::run::BlockDecoder;
-use super::super::{Decoded, values};
+use super::super::{Decoded, Undeclared, values};
 use super::JsonError;
 use super::read::Cursor;
 use super::record::RecordWriter;
@@ -91,6 +92,8 @@ fn next_value(text: &[u8], from: usize) -> Next {
     while let Some(byte) = text.get(at) {
         match byte {
             b'{' | b'[' => depth += 1,
+            // The end of the array right behind a number or word.
+            b']' if depth == 0 && at > start => return Next::Value { start, end: at },
             b'}' | b']' => {
                 depth = depth.saturating_sub(1);
                 // The end of the array, taken for that of an object in it which has none.
@@ -149,6 +152,8 @@ pub(in super::super) struct JsonFile {
     pub(in super::super) reading: Reading,
     pub(in super::super) is_inferred: bool,
     pub(in super::super) keep_raw: bool,
+    /// With declared columns: what the records have besides.
+    pub(in super::super) undeclared: Mutex<Undeclared>,
 }
 
 impl JsonFile {
@@ -161,6 +166,7 @@ impl JsonFile {
         let is_utf8 = simdutf8::basic::from_utf8(text).is_ok();
         let (mut at, mut line, mut counted) = (from, line, from);
         let mut scratch = Vec::new();
+        let mut undeclared = Undeclared::default();
         let mut has_ended = !(self.is_array && is_last && !text.is_empty());
         while let Some((start, end, next)) = self.next(text, at, is_last) {
             if !has_ended && text.get(start..end) == Some(b"]") {
@@ -178,20 +184,22 @@ impl JsonFile {
                 continue;
             }
             let row = lines.len();
-            let mark = rescue.as_ref().map(Rescue::mark);
+            let (mark, undeclared_mark) = (rescue.as_ref().map(Rescue::mark), undeclared.mark());
             let mut writer = RecordWriter {
                 reading: &self.reading,
                 rescue: rescue.as_mut(),
                 row,
                 refusal: None,
+                undeclared: Some(&mut undeclared),
+                strangers: None,
                 is_block: true,
                 scratch: std::mem::take(&mut scratch),
             };
             let done = read_one(text, start, end, is_utf8, &mut writer, &mut top);
-            let refusal = writer.refusal.take();
+            let (refusal, strangers) = (writer.refusal.take(), writer.strangers.take());
             scratch = writer.scratch;
             match (done, refusal) {
-                (Ok(()), None) => {
+                (Ok(()), None) if strangers.is_none() => {
                     lines.push(line as i64);
                     if let Some(places) = &mut places {
                         places.push((start as u32, end as u32));
@@ -202,7 +210,13 @@ impl JsonFile {
                     if let (Some(rescue), Some(mark)) = (&mut rescue, mark) {
                         rescue.rewind(mark);
                     }
-                    pending.push(self.reject(done.err(), refusal, text, (start, end), line));
+                    undeclared.rewind(undeclared_mark);
+                    pending.push(match strangers {
+                        Some(reason) if done.is_ok() => {
+                            Pending { rule: "contract", name: None, reason, line, start, end }
+                        }
+                        _ => self.reject(done.err(), refusal, text, (start, end), line),
+                    });
                 }
             }
             if self.layout == Layout::Lines {
@@ -212,15 +226,9 @@ impl JsonFile {
         }
         if !has_ended {
             line += line_ends(text.get(counted..).unwrap_or_default());
-            pending.push(Pending {
-                rule: "decode",
-                name: None,
-                reason: "the array has no end: the file may be cut".into(),
-                line,
-                start: text.len(),
-                end: text.len(),
-            });
+            pending.push(no_end(line, text.len()));
         }
+        self.undeclared.lock().add(&undeclared);
         Ok((Rows { columns: top.children, rescue, lines, rejected: HashSet::new(), places }, pending))
     }
 
@@ -263,6 +271,11 @@ impl JsonFile {
         };
         Pending { rule, name, reason, line, start, end }
     }
+}
+
+fn no_end(line: u64, at: usize) -> Pending {
+    let reason = "the array has no end: the file may be cut".to_owned();
+    Pending { rule: "decode", name: None, reason, line, start: at, end: at }
 }
 
 fn read_one(

@@ -5,6 +5,7 @@
 
 use super::super::column::{Column, List, Reading, Struct, Unfit};
 use super::super::rescue::Rescue;
+use super::super::undeclared::Undeclared;
 use super::JsonError;
 use super::read::{self, Cursor};
 
@@ -40,6 +41,10 @@ pub(in super::super) struct RecordWriter<'a> {
     pub(in super::super) rescue: Option<&'a mut Rescue>,
     pub(in super::super) row: usize,
     pub(in super::super) refusal: Option<Refusal>,
+    /// Takes the names of top fields that no declared column takes.
+    pub(in super::super) undeclared: Option<&'a mut Undeclared>,
+    /// Why the record is refused if it has fields, but not one that is declared.
+    pub(in super::super) strangers: Option<String>,
     /// The text is the block that the finished arrays will point into.
     pub(in super::super) is_block: bool,
     pub(in super::super) scratch: Vec<u8>,
@@ -63,6 +68,25 @@ impl RecordWriter<'_> {
         self.object(cursor, top, None, 0)
     }
 
+    /// The reason for an object of which no field is declared; the cursor stands on its `{`.
+    #[cold]
+    fn strangers_of(&mut self, mut cursor: Cursor<'_>) -> Result<(), JsonError> {
+        let mut found = Undeclared::default();
+        cursor.members(0, |cursor, key| {
+            let raw = cursor.slice(key.start, key.end);
+            if key.has_escapes && read::unescape(raw, &mut self.scratch).is_some() {
+                found.see(&self.scratch);
+            } else {
+                found.see(raw);
+            }
+            cursor.skip_value(1)
+        })?;
+        if !found.is_empty() {
+            self.strangers = Some(format!("no declared column among its fields: {}", found.shown()));
+        }
+        Ok(())
+    }
+
     fn object(
         &mut self,
         cursor: &mut Cursor<'_>,
@@ -72,6 +96,7 @@ impl RecordWriter<'_> {
     ) -> Result<(), JsonError> {
         let Struct { fields, index, len, children, .. } = target;
         let row = *len;
+        let begin = cursor.at;
         let mut predicted = 0;
         cursor.members(depth, |cursor, key| {
             let raw = cursor.slice(key.start, key.end);
@@ -110,6 +135,10 @@ impl RecordWriter<'_> {
             }
         }
         *len += 1;
+        // Nothing was predicted: no field was known. As a row it would be NULL all over.
+        if predicted == 0 && path.is_none() && self.reading.is_declared && !fields.is_empty() {
+            return self.strangers_of(Cursor::new(cursor.text, begin));
+        }
         Ok(())
     }
 
@@ -136,6 +165,10 @@ impl RecordWriter<'_> {
             // Inside a list: the list goes to `_rescued` as a whole.
             let name = path.map(Path::text).unwrap_or_default();
             self.refusal.get_or_insert(Refusal { name, why: Unfit::Type, start, end: cursor.at });
+        } else if path.is_none()
+            && let Some(undeclared) = &mut self.undeclared
+        {
+            undeclared.see(if has_escapes { &self.scratch } else { key });
         }
         Ok(())
     }
@@ -341,8 +374,16 @@ fn written(pushed: Result<(), Unfit>) -> Written {
 /// Appends the JSON value `text` to a nested column of a CSV file. Nothing is appended on an error.
 pub(in super::super) fn push_value(column: &mut Column, text: &[u8], reading: &Reading) -> Result<(), Unfit> {
     let before = column.len();
-    let mut writer =
-        RecordWriter { reading, rescue: None, row: 0, refusal: None, is_block: false, scratch: Vec::new() };
+    let mut writer = RecordWriter {
+        reading,
+        rescue: None,
+        row: 0,
+        refusal: None,
+        undeclared: None,
+        strangers: None,
+        is_block: false,
+        scratch: Vec::new(),
+    };
     let mut cursor = Cursor::new(text, 0);
     cursor.blanks();
     let done = match writer.value(&mut cursor, column, &Path { parent: None, name: "" }, 0) {

@@ -23,11 +23,11 @@ use super::{DecodePlan, Decoded, DecodedSink, FileError, RawRows, Reject, assemb
 /// Values of a batch, as stored.
 const BATCH_BYTES: i64 = 4 << 20;
 
-/// Columns of a Parquet file in types that tables have.
-pub(super) fn payload_schema(file: File, shown_as: &str) -> Result<SchemaRef, FileError> {
+/// Columns of a Parquet file in types that tables have, and its number of rows.
+pub(super) fn payload_schema(file: File, shown_as: &str) -> Result<(SchemaRef, i64), FileError> {
     let metadata = guarded(shown_as, || load(&file, shown_as))?;
     let fields: Vec<Field> = metadata.schema().fields().iter().map(|field| land::landed_field(field)).collect();
-    Ok(Arc::new(Schema::new(fields)))
+    Ok((Arc::new(Schema::new(fields)), metadata.metadata().file_metadata().num_rows()))
 }
 
 /// Runs `work`; a panic of the Parquet reader over a hostile file is a broken file.
@@ -85,6 +85,15 @@ pub(super) fn decode(
         rows = rows.saturating_add(group.num_rows().max(0));
     }
     let landing = Landing::new(plan, metadata.schema(), notes);
+    if !plan.is_inferred && !landing.extras.is_empty() {
+        let names =
+            || landing.extras.iter().filter_map(|at| Some(metadata.schema().fields().get(*at)?.name().as_str()));
+        if landing.columns.iter().all(Option::is_none) {
+            return Err(open_text::no_declared_column(plan, names(), shown_as, "schema"));
+        }
+        let mut undeclared = tally.undeclared.lock();
+        names().for_each(|name| undeclared.see(name.as_bytes()));
+    }
     let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let failure: Mutex<Option<FileError>> = Mutex::new(None);
     let work = |sink: &mut (dyn DecodedSink + '_)| {

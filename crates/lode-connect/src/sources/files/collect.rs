@@ -17,7 +17,7 @@ use super::discover::{Found, file_problem, look_again};
 use super::identity::{Claims, FirstLook, Identity, Ledger, found_again, hash_file, passed_over, renamed};
 use super::rows::{RowCounts, RowRules};
 use crate::config::{Ingest, OnChange};
-use crate::decode::{self, Decoded, DecodedSink, Dialects, FileError, FileOutcome};
+use crate::decode::{self, Decoded, DecodedSink, Dialects, FileError, FileOutcome, Undeclared};
 
 /// Rows of a file are held back up to this size: a file that turns out to be bad costs nothing then. A larger file writes
 /// data files of its own, which are dropped with it.
@@ -88,6 +88,9 @@ pub(crate) struct Collected {
     pub(crate) files_renamed: u64,
     pub(crate) files_poison: u64,
     pub(crate) files_skipped: u64,
+    pub(crate) files_undeclared: u64,
+    pub(crate) undeclared: Undeclared,
+    pub(crate) rows_rescued: u64,
     pub(crate) bytes: u64,
     pub(crate) problems: Vec<Problem>,
     /// Files that got no ledger row: to be looked at again only when they change, in this process.
@@ -104,6 +107,9 @@ impl Collected {
         self.files_renamed += other.files_renamed;
         self.files_poison += other.files_poison;
         self.files_skipped += other.files_skipped;
+        self.files_undeclared += other.files_undeclared;
+        self.undeclared.add(&other.undeclared);
+        self.rows_rescued += other.rows_rescued;
         self.bytes += other.bytes;
         self.problems.extend(other.problems);
         self.refused.extend(other.refused);
@@ -420,6 +426,9 @@ impl<'a> Worker<'a> {
         });
         self.collected.counts.add(&counts);
         self.collected.files_landed += 1;
+        self.collected.files_undeclared += u64::from(!outcome.undeclared.is_empty());
+        self.collected.undeclared.add(&outcome.undeclared);
+        self.collected.rows_rescued += outcome.rescued;
         self.collected.bytes += outcome.size_bytes;
         Ok(())
     }
@@ -545,7 +554,9 @@ impl<'a> Worker<'a> {
                 ),
             )
             .at(Place::of(found.absolute.display().to_string()))
-            .fix(format!("correct the file, or raise `max_reject_share` above {limit}, then land again with `--retry`"))
+            .fix(format!(
+                "correct the file, or raise `max_reject_share` above {limit}, then land again with `--retry-poison`"
+            ))
         })
     }
 

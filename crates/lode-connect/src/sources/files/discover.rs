@@ -34,7 +34,11 @@ pub(crate) struct Listing {
     pub(crate) problems: Vec<Problem>,
 }
 
-/// Lists the files of a source (blocking). Names that begin with `.` or `_` or end in `.tmp` are not ours to read.
+/// Endings of files that somebody still writes; they are read only where the pattern ends in the same.
+const UNFINISHED: [&str; 5] = [".tmp", ".part", ".crdownload", ".swp", "~"];
+
+/// Lists the files of a source (blocking). Names that begin with `.` or `_` or have an ending of `UNFINISHED` are not ours
+/// to read.
 /// Errors: `NotFound`, `Denied` if the folder itself cannot be read.
 pub(crate) fn list(source: &FileSource, project_dir: &Path) -> Result<Listing, Problem> {
     let root = source.root(project_dir);
@@ -79,12 +83,17 @@ impl Walk<'_> {
                 );
                 continue;
             };
-            if name.starts_with(['.', '_']) || name.ends_with(".tmp") {
+            if name.starts_with(['.', '_']) || self.is_unfinished(name) {
                 continue;
             }
             self.entry(&entry.path(), format!("{prefix}{name}"));
         }
         Ok(())
+    }
+
+    fn is_unfinished(&self, name: &str) -> bool {
+        let is_named = |ending| self.source.pattern.as_ref().is_some_and(|pattern| pattern.glob().ends_with(ending));
+        UNFINISHED.iter().any(|ending| name.ends_with(ending) && !is_named(*ending))
     }
 
     fn entry(&mut self, absolute: &Path, path: String) {
@@ -189,6 +198,20 @@ mod tests {
         assert_eq!(paths(&listing), ["a.csv", "b/2.csv"]);
         let one = list(&source("in/a.csv", None), dir.path()).unwrap();
         assert_eq!(paths(&one), ["a.csv"]);
+    }
+
+    #[test]
+    fn a_file_under_a_name_for_unfinished_ones_is_left_unless_the_pattern_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("in")).unwrap();
+        for name in ["a.csv", "b.csv.part", "c.csv.crdownload", "d.csv~", "e.csv.swp", "f.csv.tmp"] {
+            std::fs::write(dir.path().join("in").join(name), "x").unwrap();
+        }
+        for (pattern, wanted) in
+            [(None, "a.csv"), (Some("*"), "a.csv"), (Some("*.part"), "b.csv.part"), (Some("*~"), "d.csv~")]
+        {
+            assert_eq!(paths(&list(&source("in", pattern), dir.path()).unwrap()), [wanted], "{pattern:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use lode_catalog::{Catalog, CatalogError, Counts, Draft, FileRow, FileState, Pipeline, PipelineKind, SealContent};
-use lode_core::{Epoch, ErrorKind, Problem, RowPass, RuleCount, Warehouse, fail, task};
+use lode_core::{Epoch, ErrorKind, OnViolation, Problem, RowPass, RuleCount, Warehouse, fail, task};
 
 use super::bronze::{self, Target};
 use super::collect::{Collected, EpochWork, Job, Progress, collect};
@@ -19,6 +19,7 @@ use super::discover::{self, Found, Listing, Settling};
 use super::identity::{Claims, FirstLook, Ledger, has_other_content};
 use super::rows::{RowRules, add_rules, bronze_schema};
 use crate::config::{Ingest, OnMalformed};
+use crate::decode::{self, FileError, Format, Undeclared};
 
 /// An epoch takes so many files or bytes, whichever comes first; one file alone may be larger.
 const EPOCH_FILES: usize = 1_000;
@@ -37,10 +38,17 @@ pub struct LandReport {
     pub files_renamed: u64,
     /// Files in the folder that cannot be read, those of earlier runs included.
     pub files_poison: u64,
+    /// Of these: known from earlier runs, and not tried again.
+    pub files_passed_over: u64,
+    /// Files with fields that no declared column takes.
+    pub files_undeclared: u64,
+    pub undeclared: Undeclared,
     pub rows_in: u64,
     pub rows_landed: u64,
     pub rows_quarantined: u64,
     pub rows_dropped: u64,
+    /// Rows that landed with something in `_rescued`.
+    pub rows_rescued: u64,
     /// Violations by expectation.
     pub rules: Vec<RuleCount>,
     pub epochs: u64,
@@ -61,9 +69,17 @@ impl LandReport {
         self.rows_landed += collected.counts.landed;
         self.rows_quarantined += collected.counts.quarantined;
         self.rows_dropped += collected.counts.dropped;
+        self.rows_rescued += collected.rows_rescued;
+        self.files_undeclared += collected.files_undeclared;
+        self.undeclared.add(&collected.undeclared);
         add_rules(&mut self.rules, &collected.counts.rules);
         self.bytes += collected.bytes;
         self.problems.extend(collected.problems);
+    }
+
+    /// Rows that landed although they break an expectation that only warns, by its name.
+    pub fn warned(&self) -> impl Iterator<Item = &RuleCount> {
+        self.rules.iter().filter(|rule| rule.on_violation == OnViolation::Warn && rule.violations > 0)
     }
 }
 
@@ -135,6 +151,7 @@ impl FileSourceRun {
         let mut done: HashSet<String> = HashSet::new();
         let mut todo = self.todo(&files, pass, &done).await?;
         (report.files_skipped, report.files_poison) = (todo.skipped, todo.poison);
+        report.files_passed_over = todo.poison;
         let mut seals_lost = 0;
         while !todo.jobs.is_empty() && !self.stop.is_cancelled() {
             let draft = self.begin().await?;
@@ -274,7 +291,7 @@ impl FileSourceRun {
             Ok(target) => target,
             // Not one file has a column: nothing to make a table of.
             Err(problem) if matches!(problem.kind(), ErrorKind::Data | ErrorKind::Corrupt) => {
-                return Ok((without_columns(jobs, &problem).await?, None));
+                return Ok((without_columns(jobs, &self.ingest.format, &problem).await?, None));
             }
             Err(problem) => return Err(problem),
         };
@@ -420,37 +437,48 @@ fn is_gone_mark(row: &FileRow) -> bool {
         && row.note.as_deref().is_some_and(|note| note.starts_with("renamed to "))
 }
 
-/// Files of a source whose columns are not known yet, none of which has any: empty ones count as landed, others as unreadable.
-async fn without_columns(jobs: VecDeque<Job>, problem: &Problem) -> Result<Collected, Problem> {
-    let reason = problem.to_string();
-    let hashed = task::blocking("hash", move || {
-        let hash = |job: Job| (super::identity::hash_file(&job.found.absolute), job.found);
-        jobs.into_iter().map(hash).collect::<Vec<_>>()
+/// Files of a source whose columns are not known yet, none of which has any: those without a record count as landed, others
+/// as unreadable.
+async fn without_columns(jobs: VecDeque<Job>, format: &Format, problem: &Problem) -> Result<Collected, Problem> {
+    let (reason, format) = (problem.to_string(), format.clone());
+    let looked_at = task::blocking("hash", move || {
+        let look = |job: Job| {
+            let path = &job.found.absolute;
+            (super::identity::hash_file(path), decode::has_records(path, &format), job.found)
+        };
+        jobs.into_iter().map(look).collect::<Vec<_>>()
     })
     .await?;
     let mut collected = Collected::default();
-    for (hash, found) in hashed {
-        let (hash, size_bytes) = match hash {
-            Ok(hash) => hash,
+    for (hash, has_records, found) in looked_at {
+        let hash = match hash {
+            Ok((hash, _)) => hash,
             Err(error) => {
                 collected.problems.push(discover::file_problem(&found.path, &error));
                 collected.refused.push(found);
                 continue;
             }
         };
-        let state = if size_bytes == 0 { FileState::Landed } else { FileState::Poison };
-        if state == FileState::Landed {
-            collected.files_landed += 1;
-        } else {
-            collected.files_poison += 1;
-            collected.problems.push(
+        let problem = match has_records {
+            Ok(false) => None,
+            Ok(true) => Some(
                 Problem::new(ErrorKind::Data, format!("file \"{}\" has no columns", found.path))
                     .cause(&reason)
                     .at(lode_core::Place::of(found.absolute.display().to_string()))
                     .fix("check the `format:` of the ingest, or remove the file"),
-            );
-        }
-        let note = (state == FileState::Poison).then(|| reason.clone());
+            ),
+            Err(FileError::Poison(problem)) => Some(problem),
+            Err(FileError::Io(problem) | FileError::Sink(problem)) => {
+                collected.problems.push(problem);
+                collected.refused.push(found);
+                continue;
+            }
+        };
+        let note = problem.as_ref().map(ToString::to_string);
+        let state = if problem.is_some() { FileState::Poison } else { FileState::Landed };
+        collected.files_landed += u64::from(problem.is_none());
+        collected.files_poison += u64::from(problem.is_some());
+        collected.problems.extend(problem);
         collected.files.push(FileRow {
             path: found.path,
             hash,

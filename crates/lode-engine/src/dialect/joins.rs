@@ -4,22 +4,73 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr, TableFactor, VisitMut,
-    VisitorMut,
+    Expr, Ident, Join, JoinConstraint, JoinOperator, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr,
+    TableFactor, VisitMut, VisitorMut,
 };
 
 use lode_core::{ErrorKind, Problem};
 
-/// Rewrites bare key columns of such joins in one query.
-/// Errors: `Unsupported` where more than two tables are joined so, or `*` would have to show the key.
-pub(super) fn rewrite(query: &mut Query) -> Result<(), Problem> {
-    let Some(key) = key_of(query.body.as_ref())? else { return Ok(()) };
-    if let SetExpr::Select(select) = query.body.as_mut() {
-        keep_names(select, &key);
+/// Rewrites bare key columns of such a join in one SELECT.
+/// Errors: `Unsupported` where more than two tables are joined so, `*` would have to show the key, or a subquery has a bare
+/// name of the key, which may be its own or this one.
+pub(super) fn rewrite(select: &mut Select) -> Result<(), Problem> {
+    let Some(key) = key_of(select)? else { return Ok(()) };
+    keep_names(select, &key);
+    let mut replace = Replace { key, depth: 0 };
+    // Not FROM: what stands there has names of its own.
+    let mut parts = select.projection.visit(&mut replace);
+    for part in [&mut select.selection, &mut select.having, &mut select.qualify] {
+        if parts.is_continue() {
+            parts = part.visit(&mut replace);
+        }
     }
-    match query.visit(&mut key.replacing()) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(problem) => Err(problem),
+    if parts.is_continue() {
+        parts = select.group_by.visit(&mut replace);
+    }
+    super::done(parts)
+}
+
+/// ORDER BY of a query: a bare name is an output column if there is one, else as in the SELECT.
+pub(super) fn rewrite_order(query: &mut Query) -> Result<(), Problem> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return Ok(()) };
+    let Some(OrderBy { kind: OrderByKind::Expressions(items), .. }) = &mut query.order_by else { return Ok(()) };
+    let Some(key) = key_of(select)? else { return Ok(()) };
+    let is_output = |name: &Ident| {
+        select.projection.iter().any(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => same(alias, name),
+            SelectItem::UnnamedExpr(Expr::Identifier(column)) => same(column, name),
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
+                parts.last().is_some_and(|last| same(last, name))
+            }
+            _ => false,
+        })
+    };
+    let mut replace = Replace { key, depth: 0 };
+    for item in items {
+        if matches!(&item.expr, Expr::Identifier(name) if is_output(name)) {
+            continue;
+        }
+        super::done(item.expr.visit(&mut replace))?;
+    }
+    Ok(())
+}
+
+/// Refuses such a join in parentheses, whose key nothing outside could name.
+pub(super) fn check(table: &TableFactor) -> Result<(), Problem> {
+    let TableFactor::NestedJoin { table_with_joins, .. } = table else { return Ok(()) };
+    for join in &table_with_joins.joins {
+        if let Some((JoinConstraint::Using(_) | JoinConstraint::Natural, _)) = outer(join) {
+            return Err(refused("a right or full join with `using` in parentheses"));
+        }
+    }
+    Ok(())
+}
+
+fn outer(join: &Join) -> Option<(&JoinConstraint, bool)> {
+    match &join.join_operator {
+        JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) => Some((constraint, false)),
+        JoinOperator::FullOuter(constraint) => Some((constraint, true)),
+        _ => None,
     }
 }
 
@@ -31,13 +82,7 @@ struct Key {
     is_full: bool,
 }
 
-fn key_of(body: &SetExpr) -> Result<Option<Key>, Problem> {
-    let SetExpr::Select(select) = body else { return Ok(None) };
-    let outer = |join: &Join| match &join.join_operator {
-        JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) => Some((constraint.clone(), false)),
-        JoinOperator::FullOuter(constraint) => Some((constraint.clone(), true)),
-        _ => None,
-    };
+fn key_of(select: &Select) -> Result<Option<Key>, Problem> {
     for from in &select.from {
         for (at, join) in from.joins.iter().enumerate() {
             let Some((constraint, is_full)) = outer(join) else { continue };
@@ -96,10 +141,6 @@ impl Key {
     fn has(&self, name: &Ident) -> bool {
         self.columns.iter().any(|column| same(column, name))
     }
-
-    fn replacing(self) -> Replace {
-        Replace { key: self, depth: 0 }
-    }
 }
 
 fn same(one: &Ident, other: &Ident) -> bool {
@@ -109,7 +150,7 @@ fn same(one: &Ident, other: &Ident) -> bool {
 
 struct Replace {
     key: Key,
-    /// Queries entered: a bare name in a subquery may be its own.
+    /// Subqueries entered.
     depth: usize,
 }
 
@@ -128,7 +169,12 @@ impl VisitorMut for Replace {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Problem> {
         let Expr::Identifier(name) = expr else { return ControlFlow::Continue(()) };
-        if self.depth == 1 && self.key.has(name) {
+        if self.depth > 0 && self.key.has(name) {
+            return ControlFlow::Break(refused(
+                "a bare name of the key of a right or full join with `using` in a subquery",
+            ));
+        }
+        if self.key.has(name) {
             let of = |table: &Ident| Expr::CompoundIdentifier(vec![table.clone(), name.clone()]);
             let right = of(&self.key.right);
             *expr = if self.key.is_full { super::call("coalesce", vec![of(&self.key.left), right]) } else { right };

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     CharacterLength, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, ObjectName, Query, SetExpr, Statement as Ast, TableFactor, Value, VisitMut, VisitorMut,
+    Ident, ObjectName, Query, Select, SetExpr, Statement as Ast, TableFactor, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -35,16 +35,28 @@ fn done(flow: ControlFlow<Problem>) -> Result<(), Problem> {
     }
 }
 
+fn flow(result: Result<(), Problem>) -> ControlFlow<Problem> {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(problem) => ControlFlow::Break(problem),
+    }
+}
+
 struct Rewrite;
 
 impl VisitorMut for Rewrite {
     type Break = Problem;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Problem> {
-        match joins::rewrite(query) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(problem) => ControlFlow::Break(problem),
-        }
+        flow(joins::rewrite_order(query))
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Problem> {
+        flow(joins::rewrite(select))
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Problem> {
+        flow(joins::check(table))
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Problem> {
@@ -81,9 +93,18 @@ impl VisitorMut for Rewrite {
     }
 }
 
+/// Name of the rows that a value is compared with.
+const COMPARED: &str = "_compared";
+
 /// Puts `select * from (…) as _compared` around a query.
 fn rename_rows(query: &mut Query) {
-    let parsed = Parser::parse_sql(&PostgreSqlDialect {}, "select * from (select 1) as _compared");
+    let is_named = |table: &TableFactor| matches!(table, TableFactor::Derived { alias: Some(alias), .. } if alias.name.value == COMPARED);
+    // A view is kept as the text that was made of it, and read again.
+    if matches!(query.body.as_ref(), SetExpr::Select(select) if select.from.iter().any(|from| is_named(&from.relation)))
+    {
+        return;
+    }
+    let parsed = Parser::parse_sql(&PostgreSqlDialect {}, &format!("select * from (select 1) as {COMPARED}"));
     let Some(Ast::Query(mut around)) = parsed.ok().and_then(|mut statements| statements.pop()) else { return };
     if let SetExpr::Select(select) = around.body.as_mut()
         && let Some(TableFactor::Derived { subquery, .. }) = select.from.first_mut().map(|from| &mut from.relation)

@@ -1,14 +1,20 @@
 //! Floats beside numerics: PostgreSQL compares and computes both as double precision, the planner as numeric, which cannot
 //! hold `1e20`, `1e-20` or NaN. Source: PostgreSQL 15, 10.5 (double precision is the preferred type of numbers).
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
+use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction, SetComparison};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::utils::NamePreserver;
 
 /// Functions whose arguments have one type.
 const ALIKE: [&str; 10] = [
@@ -28,38 +34,104 @@ const ALIKE: [&str; 10] = [
 #[derive(Debug)]
 pub(super) struct Floats;
 
-impl FunctionRewrite for Floats {
+impl AnalyzerRule for Floats {
     fn name(&self) -> &str {
         "floats_beside_numerics"
     }
 
-    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
-        match expr {
-            Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) if op.is_numerical_operators() || compares(op) => {
-                let changed = alike([left.as_mut(), right.as_mut()], schema)?;
-                Ok(told(Expr::BinaryExpr(BinaryExpr { left, op, right }), changed))
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        // Once a column has become a float, what stands above it may meet one too.
+        let mut has_changed = false;
+        let rewritten = plan.transform_up_with_subqueries(|plan| {
+            let plan = if has_changed { plan.recompute_schema()? } else { plan };
+            let mut schema = merge_schema(&plan.inputs());
+            if let LogicalPlan::TableScan(scan) = &plan {
+                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
             }
-            Expr::Between(Between { mut expr, negated, mut low, mut high }) => {
-                let changed = alike([expr.as_mut(), low.as_mut(), high.as_mut()], schema)?;
-                Ok(told(Expr::Between(Between { expr, negated, low, high }), changed))
-            }
-            Expr::InList(InList { mut expr, mut list, negated }) => {
-                let changed = alike(std::iter::once(expr.as_mut()).chain(&mut list), schema)?;
-                Ok(told(Expr::InList(InList { expr, list, negated }), changed))
-            }
-            Expr::Case(case) => of_case(case, schema),
-            Expr::ScalarFunction(ScalarFunction { func, mut args }) if ALIKE.contains(&func.name()) => {
-                let changed = alike(&mut args, schema)?;
-                Ok(told(Expr::ScalarFunction(ScalarFunction { func, args }), changed))
-            }
-            // The kernel divides by a power of ten, which is exact for short numbers only.
-            Expr::Cast(cast) if cast.field.data_type() == &DataType::Float64 => match literal(&cast.expr) {
-                Some(value) => Ok(Transformed::yes(value)),
-                None => Ok(Transformed::no(Expr::Cast(cast))),
-            },
-            expr => Ok(Transformed::no(expr)),
-        }
+            let names = NamePreserver::new(&plan);
+            let changed = plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let changed = expr.transform_up(|part| rewrite(part, &schema))?;
+                Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
+            })?;
+            let changed = changed.transform_data(|plan| match plan {
+                LogicalPlan::Join(join) => keys_of(join, &schema),
+                plan => Ok(Transformed::no(plan)),
+            })?;
+            has_changed |= changed.transformed;
+            if changed.transformed { changed.map_data(LogicalPlan::recompute_schema) } else { Ok(changed) }
+        })?;
+        Ok(rewritten.data)
     }
+}
+
+fn keys_of(mut join: Join, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
+    let mut changed = false;
+    for (left, right) in &mut join.on {
+        changed |= alike([left, right], schema)?;
+    }
+    Ok(if changed { Transformed::yes(LogicalPlan::Join(join)) } else { Transformed::no(LogicalPlan::Join(join)) })
+}
+
+fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) if op.is_numerical_operators() || compares(op) => {
+            let changed = alike([left.as_mut(), right.as_mut()], schema)?;
+            Ok(told(Expr::BinaryExpr(BinaryExpr { left, op, right }), changed))
+        }
+        Expr::Between(Between { mut expr, negated, mut low, mut high }) => {
+            let changed = alike([expr.as_mut(), low.as_mut(), high.as_mut()], schema)?;
+            Ok(told(Expr::Between(Between { expr, negated, low, high }), changed))
+        }
+        Expr::InList(InList { mut expr, mut list, negated }) => {
+            let changed = alike(std::iter::once(expr.as_mut()).chain(&mut list), schema)?;
+            Ok(told(Expr::InList(InList { expr, list, negated }), changed))
+        }
+        Expr::InSubquery(InSubquery { mut expr, mut subquery, negated }) => {
+            let changed = with_rows_of(&mut expr, &mut subquery, schema)?;
+            Ok(told(Expr::InSubquery(InSubquery { expr, subquery, negated }), changed))
+        }
+        Expr::SetComparison(SetComparison { mut expr, mut subquery, op, quantifier }) => {
+            let changed = with_rows_of(&mut expr, &mut subquery, schema)?;
+            Ok(told(Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }), changed))
+        }
+        Expr::Case(case) => of_case(case, schema),
+        Expr::ScalarFunction(ScalarFunction { func, mut args }) if ALIKE.contains(&func.name()) => {
+            let changed = alike(&mut args, schema)?;
+            Ok(told(Expr::ScalarFunction(ScalarFunction { func, args }), changed))
+        }
+        // The kernel divides by a power of ten, which is exact for short numbers only.
+        Expr::Cast(cast) if cast.field.data_type() == &DataType::Float64 => match literal(&cast.expr) {
+            Some(value) => Ok(Transformed::yes(value)),
+            None => Ok(Transformed::no(Expr::Cast(cast))),
+        },
+        expr => Ok(Transformed::no(expr)),
+    }
+}
+
+/// A value beside the rows of a subquery: whichever is numeric beside a float becomes one.
+fn with_rows_of(expr: &mut Expr, subquery: &mut Subquery, schema: &DFSchema) -> Result<bool> {
+    let Some(column) = subquery.subquery.schema().columns().first().cloned() else { return Ok(false) };
+    let rows = Arc::clone(subquery.subquery.schema());
+    let (Ok(value), Ok(row)) = (expr.get_type(schema), Expr::Column(column.clone()).get_type(&rows)) else {
+        return Ok(false);
+    };
+    let is_numeric = |data_type: &DataType| matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..));
+    if is_numeric(&value) && row.is_floating() {
+        let numeric = std::mem::take(expr);
+        *expr = match literal(&numeric) {
+            Some(value) => value,
+            None => numeric.cast_to(&DataType::Float64, schema)?,
+        };
+        return Ok(true);
+    }
+    if value.is_floating() && is_numeric(&row) {
+        let cast = Expr::Column(column.clone()).cast_to(&DataType::Float64, &rows)?.alias(column.name());
+        let plan = LogicalPlanBuilder::from(Arc::clone(&subquery.subquery)).project([cast])?.build()?;
+        subquery.subquery = Arc::new(plan);
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 fn compares(op: Operator) -> bool {

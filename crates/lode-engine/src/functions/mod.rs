@@ -20,6 +20,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::optimizer::AnalyzerRule;
 
 /// Builds a state with all families.
 pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
@@ -52,15 +53,18 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         vec![Arc::new(arithmetic::Operators), Arc::new(intervals::Operators), Arc::new(extract)];
     planners.extend(FunctionRegistry::expr_planners(&state));
     let rule = Arc::new(casts::Casts);
-    state.register_function_rewrite(Arc::clone(&rule) as _)?;
-    state.register_function_rewrite(Arc::new(aggregates::Averages))?;
-    state.register_function_rewrite(Arc::new(floats::Floats))?;
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(floats::Floats)];
+    rules.extend(state.analyzer().rules.iter().cloned());
     let state = SessionStateBuilder::new_from_existing(state)
+        .with_analyzer_rules(rules)
         .with_expr_planners(planners)
-        .with_analyzer_rule(rule)
+        .with_analyzer_rule(Arc::clone(&rule) as _)
         .with_analyzer_rule(Arc::new(aggregates::Sums));
-    let state = state.with_type_planner(Arc::new(types::Types));
-    Ok(state.build())
+    let mut state = state.with_type_planner(Arc::new(types::Types)).build();
+    // Last: the list of rules above is a new analyzer, which knows none yet.
+    state.register_function_rewrite(rule)?;
+    state.register_function_rewrite(Arc::new(aggregates::Averages))?;
+    Ok(state)
 }
 
 /// A function under its own name and others.

@@ -144,7 +144,9 @@ impl Inner {
                         .fix(format!("write `drop view {name}`")));
                 }
                 Some(entry) => {
-                    self.check_no_ingest(&entry).await?;
+                    if !cascade {
+                        self.check_no_ingest(&entry).await?;
+                    }
                     self.drop_one(&name, cascade).await?;
                 }
             }
@@ -165,7 +167,11 @@ impl Inner {
             ErrorKind::Conflict,
             format!("\"{}\" belongs to the ingest \"{}\", which knows its files as landed", table.name, ingest.name),
         )
-        .fix("to land the files anew, give the ingest another `name` and `table` in lode.yml; the old table may stay"))
+        .fix(format!(
+            "to land the files anew, give the ingest another `name` and `table` in lode.yml; if it is gone from there, \
+             `drop table {} cascade`",
+            table.name
+        )))
     }
 
     async fn drop_one(&self, name: &TableName, cascade: bool) -> Result<(), Problem> {

@@ -158,3 +158,25 @@ async fn a_view_over_a_table_function_reads_where_it_was_defined() {
     let prepared = fixture.engine.prepare("select * from public.first", &fixture.session).await.unwrap();
     assert!(prepared.is_volatile);
 }
+
+#[tokio::test]
+async fn what_is_rewritten_before_planning_can_stand_in_a_view() {
+    let fixture = Fixture::new().await;
+    fixture.must("create table a (id bigint, v text)").await;
+    fixture.must("create table b (id bigint, w text)").await;
+    fixture.must("insert into a values (1, 'x'), (2, 'y')").await;
+    fixture.must("insert into b values (2, 'p'), (3, 'q')").await;
+    fixture.must("create view most as select id from b where id >= all (select id from b)").await;
+    assert_eq!(fixture.must("select * from most").await, ["3"]);
+    fixture.must("create view both as select id, v, w from a full join b using (id)").await;
+    assert_eq!(fixture.must("select * from both order by id").await, ["1|x|NULL", "2|y|p", "3|NULL|q"]);
+    for refused in [
+        "select * from a full join b using (id)",
+        "select id from a natural full join b",
+        "select id from (a full join b using (id))",
+        "select v from a full join b using (id) where exists (select 1 from a as c where c.id = id)",
+    ] {
+        let error = fixture.error(refused).await;
+        assert!(error.contains(" is not supported\n  fix:   write the condition out"), "{refused}: {error}");
+    }
+}

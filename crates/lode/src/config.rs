@@ -94,6 +94,22 @@ impl Settings {
         let project_dir = find_project(around, &mut list)?;
         let path = project_dir.join(CONFIG_FILE);
         let config_text = if path.is_file() { Some(config::read_text(&path, CONFIG_FILE)?) } else { None };
+        Self::resolve(around, project_dir, list, config_text)
+    }
+
+    /// The project with `config_text` as its lode.yml, whatever the file holds by now. Errors: as `load`.
+    pub(crate) fn of_text(around: &Surroundings, config_text: Option<String>) -> Result<Self, Problem> {
+        let mut list = Vec::new();
+        let project_dir = find_project(around, &mut list)?;
+        Self::resolve(around, project_dir, list, config_text)
+    }
+
+    fn resolve(
+        around: &Surroundings,
+        project_dir: PathBuf,
+        mut list: Vec<Setting>,
+        config_text: Option<String>,
+    ) -> Result<Self, Problem> {
         let text = config_text.clone().unwrap_or_default();
         let file: ConfigFile = config::parse(&text, CONFIG_FILE)?;
         let data_dir = data_dir(around, &project_dir, &mut list);

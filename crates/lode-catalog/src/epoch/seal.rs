@@ -51,6 +51,8 @@ impl Draft {
         if then.definition != now.definition {
             return Err(conflict("got another definition while it was written"));
         }
+        // A feature that Lode cannot write may have come since.
+        now.check_writable(&change.table)?;
         Ok(())
     }
 

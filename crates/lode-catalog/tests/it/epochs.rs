@@ -193,6 +193,23 @@ async fn a_table_dropped_meanwhile_is_a_conflict_before_the_seal() {
 }
 
 #[tokio::test]
+async fn a_writer_feature_that_came_meanwhile_is_refused_before_the_seal() {
+    let world = World::new();
+    let catalog = world.open().await;
+    step(&catalog, 1, Contract::Loose).await.unwrap();
+    let pipeline = feed(&catalog).await;
+    let draft = catalog.begin(&pipeline).await.unwrap();
+    let content = draft_content(&catalog, &draft, 1, Contract::Loose).await.unwrap();
+    let Some(RelationEntry::Table(table)) = catalog.relation(&bronze()).await.unwrap() else { panic!("no bronze") };
+    let path = format!("{}/_delta_log/{:020}.json", table.location, table.published.0 + 1);
+    let protocol = r#"{"protocol":{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["rowTracking"]}}"#;
+    world.store.put(&path.as_str().into(), protocol.into()).await.unwrap();
+    let error = draft.commit(content).await.unwrap_err();
+    assert!(error.to_string().contains("rowTracking"), "{error}");
+    assert_eq!(catalog.begin(&pipeline).await.unwrap().epoch(), Epoch(2), "nothing is sealed, nothing blocked");
+}
+
+#[tokio::test]
 async fn sums_that_do_not_agree_are_not_sealed() {
     let world = World::new();
     let catalog = world.open().await;

@@ -13,7 +13,7 @@ use super::Snapshot;
 /// One entry per file, in the order of `Snapshot::files`; NULL where the file tells nothing.
 #[derive(Debug, Clone)]
 pub struct ColumnStats {
-    /// In the column's type. A bound, not always a value: long texts are cut, the maximum rounded up.
+    /// In the column's type. A bound, not always a value: long texts are cut, the maximum rounded up. No maxima of floats.
     pub min: ArrayRef,
     pub max: ArrayRef,
     pub null_count: UInt64Array,
@@ -70,6 +70,8 @@ fn typed(values: Vec<Option<String>>, data_type: &DataType, is_max: bool) -> Arr
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
             values.into_iter().map(|value| value.filter(|text| i64::from_str(text).is_ok())).collect()
         }
+        // Other writers leave NaN out of the bounds (Delta protocol, "Per-file Statistics"), and NaN is the largest in SQL.
+        DataType::Float32 | DataType::Float64 if is_max => vec![None; values.len()],
         DataType::Time64(_) | DataType::Interval(_) | DataType::FixedSizeBinary(_) => vec![None; values.len()],
         _ => values,
     };

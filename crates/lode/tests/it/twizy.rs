@@ -150,6 +150,11 @@ fn each_kind_of_dirt_is_repaired_or_refused() {
         line("03/00/2000", "11:13:48", "80.4", "18.0", "33.98", "1555.6333"),
         line("07/01/2021", "11:13:49", "180.4", "18.0", "33.98", "-6.72"),
         line("07/01/2021", "no time", "80.4", "18.0", "33.98", "-6.72"),
+        // Months are not all of one length.
+        line("02/30/2021", "11:13:50", "80.4", "18.0", "33.98", "-6.72"),
+        line("4/31/2021", "11:13:51", "80.4", "18.0", "33.98", "-6.72"),
+        line("02/29/2021", "11:13:52", "80.4", "18.0", "33.98", "-6.72"),
+        line("02/29/2020", "11:13:45", "80.4", "18.0", "33.98", "-6.72").replace("T1", "T2"),
     ];
     folder.write("landing/twizy_raw.csv", lines.join("\n"));
     folder.lode(&["ingest"]).done();
@@ -165,10 +170,14 @@ fn each_kind_of_dirt_is_repaired_or_refused() {
         .done();
     insta::assert_snapshot!(rows, @r"
     measured_at,date_ok,gps_ok,lat,alt_m,odometer_km
+    2020-02-29 11:13:45+00,true,true,33.98,140,0.005
     2021-07-01 11:13:45+00,false,true,33.98,140,0.01
     2021-07-01 11:13:46+00,true,true,33.98,140,0.02
     2021-07-01 11:13:47+00,true,false,,,0.025
     2021-07-01 11:13:48+00,false,false,,,0.03
+    2021-07-01 11:13:50+00,false,true,33.98,140,0.035
+    2021-07-01 11:13:51+00,false,true,33.98,140,0.04
+    2021-07-01 11:13:52+00,false,true,33.98,140,0.045
     ");
     let refused = folder
         .lode(&[

@@ -2,9 +2,13 @@
 with checked as (
     select
         *,
-        -- Month first, with or without leading zeros; `90/02/2032` and `03/00/2000` are no dates.
+        -- Month first, with or without leading zeros; `90/02/2032`, `03/00/2000` and `02/30/2021` are no dates.
         case
-            when "Date" ~ '^(0?[1-9]|1[0-2])/(0?[1-9]|[12][0-9]|3[01])/20[0-9][0-9]$'
+            when "Date" ~ '^(0?[13578]|1[02])/(0?[1-9]|[12][0-9]|3[01])/20[0-9][0-9]$'
+                or "Date" ~ '^(0?[469]|11)/(0?[1-9]|[12][0-9]|30)/20[0-9][0-9]$'
+                or "Date" ~ '^0?2/(0?[1-9]|1[0-9]|2[0-8])/20[0-9][0-9]$'
+                -- Each fourth year of this century is a leap year, 2000 too.
+                or "Date" ~ '^0?2/29/20([02468][048]|[13579][26])$'
                 then make_date(
                     cast(split_part("Date", '/', 3) as integer),
                     cast(split_part("Date", '/', 1) as integer),

@@ -248,7 +248,12 @@ impl BlockDecoder for CsvFile {
             work.fields.clear();
             splitter.next(STRIDE, &mut work.records, &mut work.fields);
             if rows.lines.is_empty() {
-                rows.reserve(rows_of(text.len(), splitter.position() - block.from, work.records.len()));
+                rows.reserve(rows_of(
+                    text.len(),
+                    self.header.len(),
+                    splitter.position() - block.from,
+                    work.records.len(),
+                ));
             }
             let has_footer_place = block.is_last && splitter.is_done();
             self.sort_out(&mut work, is_utf8, &mut pending);
@@ -275,8 +280,12 @@ impl BlockDecoder for CsvFile {
 }
 
 /// Rows to make room for when `records` took `bytes` of a block: a little more than the rest will have, as a rule.
-fn rows_of(block: usize, bytes: usize, records: usize) -> usize {
-    (block.saturating_mul(records) / bytes.max(1) * 17 / 16).min(ROOM_ROWS_MAX)
+/// Never more rows than fit: each has a delimiter or line end for each of its `columns`, so the room of many columns is
+/// bounded by the block too, however short and ragged its first records are.
+fn rows_of(block: usize, columns: usize, bytes: usize, records: usize) -> usize {
+    let expected = block.saturating_mul(records) / bytes.max(1) * 17 / 16;
+    // The last record of a file may go without its line end.
+    expected.min(block / columns.max(1) + 1).min(ROOM_ROWS_MAX)
 }
 
 /// Some records of a block.
@@ -350,5 +359,20 @@ impl Cells for FileColumn<'_> {
     #[inline]
     fn block(&self) -> &[u8] {
         self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_bounded_by_the_block() {
+        // 1,000 records in 20,000 bytes, of a block of 1 MB: 50,000 and a little more.
+        assert_eq!(rows_of(1_000_000, 5, 20_000, 1_000), 53_125);
+        assert_eq!(rows_of(1_000_000, 5, 0, 0), 0);
+        // Ragged first records of 2 bytes promise 500,000 rows, but one of 5,000 columns has 5,000 bytes at least.
+        assert_eq!(rows_of(1_000_000, 5_000, 4_096, 2_048), 201);
+        assert_eq!(rows_of(10_000_000, 0, 4_096, 2_048), ROOM_ROWS_MAX);
     }
 }

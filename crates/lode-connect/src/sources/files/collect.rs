@@ -315,7 +315,7 @@ impl DecodedSink for Sink<'_, '_> {
 enum End<'a> {
     Land {
         parts: Vec<FileRows<'a>>,
-        outcome: FileOutcome,
+        outcome: Box<FileOutcome>,
         hash: String,
     },
     /// Known content: only the ledger changes.
@@ -475,7 +475,7 @@ impl<'a> Worker<'a> {
         {
             return Ok(end);
         }
-        Ok(End::Land { parts, outcome, hash })
+        Ok(End::Land { parts, outcome: Box::new(outcome), hash })
     }
 
     fn decode(&self, found: &Found) -> (Vec<FileRows<'a>>, Result<FileOutcome, FileError>) {

@@ -55,10 +55,10 @@ impl ProjectFile {
     }
 
     fn look(&mut self) -> Option<Change> {
-        let now = match lode_core::config::read_text(&self.path, CONFIG_FILE) {
-            Ok(text) => Look::Text(text),
-            Err(problem) if problem.kind() == ErrorKind::NotFound => Look::Missing,
-            Err(problem) => Look::Unreadable(problem.to_string()),
+        let (now, unreadable) = match lode_core::config::read_text(&self.path, CONFIG_FILE) {
+            Ok(text) => (Look::Text(text), None),
+            Err(problem) if problem.kind() == ErrorKind::NotFound => (Look::Missing, None),
+            Err(problem) => (Look::Unreadable(problem.to_string()), Some(problem)),
         };
         if now == self.decided {
             self.seen = None;
@@ -70,7 +70,7 @@ impl ProjectFile {
         }
         self.seen = None;
         self.decided = now;
-        Some(match self.load() {
+        Some(match unreadable.map_or_else(|| self.load(), Err) {
             Ok(settings) => {
                 self.in_force = settings.clone();
                 let was_broken = std::mem::take(&mut self.is_broken);
@@ -84,12 +84,17 @@ impl ProjectFile {
     }
 
     fn load(&self) -> Result<Settings, Problem> {
-        if self.decided == Look::Missing && self.in_force.config_text.is_some() {
-            return Err(Problem::new(ErrorKind::NotFound, format!("{CONFIG_FILE} is gone"))
-                .at(Place::of(self.path.display().to_string()))
-                .fix("put it back, or stop `lode up`"));
-        }
-        let settings = Settings::load(&self.around)?;
+        let text = match &self.decided {
+            Look::Text(text) => Some(text.clone()),
+            Look::Missing if self.in_force.config_text.is_some() => {
+                return Err(Problem::new(ErrorKind::NotFound, format!("{CONFIG_FILE} is gone"))
+                    .at(Place::of(self.path.display().to_string()))
+                    .fix("put it back, or stop `lode up`"));
+            }
+            Look::Missing | Look::Unreadable(_) => None,
+        };
+        // The text that was seen twice: what the file holds by now was seen by nobody.
+        let settings = Settings::of_text(&self.around, text)?;
         if settings.lake_dir != self.in_force.lake_dir {
             return Err(Problem::new(
                 ErrorKind::Config,
@@ -182,6 +187,25 @@ mod tests {
         assert!(file.look().is_none());
         assert_eq!(names(file.look()), (vec!["a".to_owned(), "b".to_owned()], false));
         assert!(file.look().is_none());
+    }
+
+    #[test]
+    fn what_is_taken_over_is_the_text_that_was_seen_twice() {
+        let (folder, mut file) = Folder::with(ONE);
+        let two = format!("{ONE}  - {{name: b, files: {{path: in}}, table: bronze.b}}\n");
+        file.decided = Look::Text(two.clone());
+        // Between the second look and this, an editor began to write.
+        folder.write("");
+        let settings = file.load().unwrap();
+        assert_eq!((settings.ingests.len(), settings.config_text), (2, Some(two)));
+        // What is no text is not taken for an empty one.
+        std::fs::write(folder.0.path().join(CONFIG_FILE), [0xff]).unwrap();
+        assert!(file.look().is_none());
+        let told = file.look();
+        assert!(
+            matches!(&told, Some(Change::Broken(problem)) if problem.remedy() == Some("save the file as UTF-8")),
+            "{told:?}"
+        );
     }
 
     #[test]

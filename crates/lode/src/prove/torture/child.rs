@@ -80,9 +80,10 @@ impl Children {
         Ok(points.into_iter().collect())
     }
 
-    /// Runs a command without disturbance; it must end with 0. Errors: `Broken`, and those of `run`.
+    /// Runs a command without disturbance; it must end with 0. Errors: `Broken`, for a child that hangs too;
+    /// `Interrupted`.
     pub(super) fn must_succeed(&mut self, args: &[&str]) -> Result<String, End> {
-        let ended = self.run(args, &Blow::default())?;
+        let ended = self.run(args, &Blow::default()).map_err(unless_interrupted)?;
         match ended.code {
             Some(0) => Ok(ended.out),
             code => {
@@ -156,5 +157,26 @@ impl Children {
                 ended.err
             );
         }
+    }
+}
+
+/// A fault found, with the seed and the folder told, unless the user ended the run.
+fn unless_interrupted(problem: Problem) -> End {
+    if problem.kind() == ErrorKind::Interrupted {
+        return problem.into();
+    }
+    Broken(problem.to_string()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_hangs_is_a_fault_and_an_interrupt_is_none() {
+        let hangs = unless_interrupted(Problem::internal("`lode status` hangs"));
+        assert!(matches!(hangs, End::Broken(Broken(what)) if what == "`lode status` hangs"));
+        let ended = unless_interrupted(Problem::new(ErrorKind::Interrupted, "interrupted"));
+        assert!(matches!(ended, End::Problem(problem) if problem.kind() == ErrorKind::Interrupted));
     }
 }

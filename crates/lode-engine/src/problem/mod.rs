@@ -204,6 +204,7 @@ pub(crate) fn arrow(error: &ArrowError) -> Problem {
         }
         ArrowError::ExternalError(error) => external(error.as_ref(), &Source::new("", "<sql>"), &mut None),
         ArrowError::IoError(_, error) => io(error),
+        ArrowError::ParquetError(text) => damaged(text),
         ArrowError::MemoryError(text) => exhausted(text),
         other => sentences::execution(&other.to_string()),
     }

@@ -39,3 +39,11 @@ fn a_lack_of_memory_names_what_helps() {
     let fix = problem.remedy().unwrap();
     assert!(fix.contains("machine with more memory") && !fix.contains("lode.yml"), "{fix}");
 }
+
+#[test]
+fn a_damaged_page_is_no_fault_of_the_statement() {
+    let error = ArrowError::ParquetError("Parquet argument error: External: Unknown frame descriptor".into());
+    let shown = arrow(&error).render();
+    assert!(shown.starts_with("error: a data file cannot be read as Parquet: "), "{shown}");
+    assert!(shown.contains("restore the file from a backup"), "{shown}");
+}

@@ -37,7 +37,7 @@ async fn warn_lands_drop_leaves_out_and_fail_refuses_the_file() {
         let warned: Vec<_> = report.warned().map(|rule| (rule.rule.as_str(), rule.violations)).collect();
         assert_eq!(warned, if action == "warn" { vec![("big", 1)] } else { Vec::new() });
         if problems > 0 {
-            assert!(report.problems[0].render().contains("the expectation \"big\""));
+            assert!(report.problems[0].render().contains("1 row breaks the expectation \"big\""));
         } else {
             world.check_sums().await;
         }

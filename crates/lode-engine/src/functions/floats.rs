@@ -116,13 +116,8 @@ fn with_rows_of(expr: &mut Expr, subquery: &mut Subquery, schema: &DFSchema) -> 
     let (Ok(value), Ok(row)) = (expr.get_type(schema), Expr::Column(column.clone()).get_type(&rows)) else {
         return Ok(false);
     };
-    let is_numeric = |data_type: &DataType| matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..));
     if is_numeric(&value) && row.is_floating() {
-        let numeric = std::mem::take(expr);
-        *expr = match literal(&numeric) {
-            Some(value) => value,
-            None => numeric.cast_to(&DataType::Float64, schema)?,
-        };
+        to_double(expr, schema)?;
         return Ok(true);
     }
     if value.is_floating() && is_numeric(&row) {
@@ -166,17 +161,26 @@ fn alike<'a>(exprs: impl IntoIterator<Item = &'a mut Expr>, schema: &DFSchema) -
     }
     let mut changed = false;
     for (expr, data_type) in exprs.iter_mut().zip(types) {
-        if !matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..)) {
+        if !is_numeric(&data_type) {
             continue;
         }
-        let numeric = std::mem::take(*expr);
-        **expr = match literal(&numeric) {
-            Some(value) => value,
-            None => numeric.cast_to(&DataType::Float64, schema)?,
-        };
+        to_double(expr, schema)?;
         changed = true;
     }
     Ok(changed)
+}
+
+fn is_numeric(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
+}
+
+fn to_double(expr: &mut Expr, schema: &DFSchema) -> Result<()> {
+    let numeric = std::mem::take(expr);
+    *expr = match literal(&numeric) {
+        Some(value) => value,
+        None => numeric.cast_to(&DataType::Float64, schema)?,
+    };
+    Ok(())
 }
 
 /// A numeric literal as the nearest double.

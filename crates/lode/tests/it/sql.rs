@@ -95,4 +95,7 @@ fn the_table_of_an_ingest_is_not_dropped() {
     );
     assert_eq!(folder.lode(&["sql", "-c", "select id from bronze.a", "--format", "csv"]).done(), "id\n1\n");
     folder.lode(&["sql", "-c", "create table b as select 1 as x; drop table b"]).done();
+    // As the fix says, when its ingest is gone.
+    folder.lode(&["sql", "-c", "drop table bronze.a cascade"]).done();
+    assert_ne!(folder.lode(&["sql", "-c", "select id from bronze.a"]).code, Some(0));
 }

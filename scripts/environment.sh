@@ -3,6 +3,8 @@
 
 LODE_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 LODE_BUILD_DIR=${LODE_BUILD_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/lode-build}
+# A setting of these scripts: `lode` does not know it and would say so.
+export -n LODE_BUILD_DIR
 # Outside the clone, so that a new clone reuses it.
 export CARGO_TARGET_DIR=$LODE_BUILD_DIR
 

@@ -216,8 +216,13 @@ impl Problem {
 
     /// The form of an error on a terminal; ends without a newline.
     pub fn render(&self) -> String {
+        self.render_as("error")
+    }
+
+    /// The same, called by another word: `warning`.
+    pub fn render_as(&self, word: &str) -> String {
         let Inner { what, causes, places, fix, .. } = &*self.inner;
-        let mut text = format!("error: {what}");
+        let mut text = format!("{word}: {what}");
         for cause in causes {
             text.push_str(": ");
             text.push_str(cause);

@@ -67,8 +67,7 @@ pub enum WriteMode {
     /// Rows with a known key replace all old rows of that key; others are added. A key with a NULL in it equals no other.
     Merge {
         keys: Vec<String>,
-        /// What becomes of several new rows of one key: true keeps all of them, as dbt's `delete+insert`; false keeps the
-        /// last one.
+        /// Whether several new rows of one key are kept, as by dbt's `delete+insert`, or are an error, as in `MERGE`.
         keeps_all: bool,
     },
     /// Each partition that the rows touch becomes those rows.

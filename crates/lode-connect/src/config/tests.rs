@@ -73,6 +73,8 @@ fn mistakes_show_what_where_and_fix() {
         ("    poll_interval: 10\n", "\"10\" is not a length of time", "lode.yml:5:20", "10s"),
         ("    max_reject_share: 5\n", "not a share", "lode.yml:5:23", "0.05"),
         ("    columns: {id: number}\n", "unknown type \"number\"", "lode.yml:5:19", "known types"),
+        ("    columns: {v: numeric(5,2)}\n", "a value is missing", "lode.yml:5:30", "put the type in quotes"),
+        ("    columns: {v: }\n", "a value is missing", "lode.yml:5:16", "write a value"),
         ("    columns: {_line: text}\n", "added by Lode", "lode.yml:5:22", "take it out"),
         ("    columns: {}\n", "`columns` is empty", "lode.yml:5:14", "inferred"),
         (

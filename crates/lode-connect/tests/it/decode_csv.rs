@@ -348,3 +348,15 @@ fn a_last_line_that_is_bad_in_two_ways_is_rejected_once() {
     let got = read(&second, &plan).unwrap();
     assert_eq!((got.outcome.rows, got.outcome.rejects), (1, 1));
 }
+
+#[test]
+fn a_stray_quote_does_not_make_one_row_of_several() {
+    let files = Files::new();
+    let text = "id,note\n1,plain\n2,\"x, y\n3,z\n4,\"w\"\n5,\"two\nlines\"\n6,\"q\"r\n";
+    let got = read(&files.put("a.csv", text), &infer(&[files.put("b.csv", text)], &Format::Auto, None, None).unwrap());
+    let got = got.unwrap();
+    assert_eq!((got.outcome.rows, got.outcome.rejects), (3, 1));
+    let reject = &got.rejects[0];
+    assert!(reject.reason.contains("the record may be several"), "{}", reject.reason);
+    assert_eq!(reject.raw, b"2,\"x, y\n3,z\n4,\"w\"");
+}

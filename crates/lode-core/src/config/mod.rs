@@ -77,9 +77,27 @@ fn explain(error: &serde_saphyr::Error, text: &str, shown_as: &str) -> Problem {
             let message = other.to_string();
             // The location stands in `where` already.
             let message = message.split(" at line ").next().unwrap_or(&message).trim_end_matches([':', ' ']).to_owned();
+            if message.starts_with("cannot deserialize null into string") {
+                return nothing_for_text(place);
+            }
             Problem::new(ErrorKind::Config, message).at(place).fix("correct the value; see `docs/reference/config.md`")
         }
     }
+}
+
+/// `{v: numeric(5,2)}` has the keys `v` and `2)` and nothing behind the second.
+fn nothing_for_text(place: Place) -> Problem {
+    let before = |line: &str| line.chars().take(place.column.unwrap_or(1) as usize).collect::<String>();
+    let is_cut = place.source_line.as_deref().is_some_and(|line| {
+        before(line)
+            .rsplit_once(',')
+            .is_some_and(|(head, _)| head.rfind('(').is_some_and(|open| !head[open..].contains(')')))
+    });
+    let fix = match is_cut {
+        true => "a comma within `{…}` ends a value: put the type in quotes, as in `{v: \"numeric(5,2)\"}`",
+        false => "write a value, or \"\" for an empty text",
+    };
+    Problem::new(ErrorKind::Config, "a value is missing").at(place).fix(fix)
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use lode_core::Problem;
 
+use crate::functions::intervals::in_words;
+use crate::functions::marked::Work;
+
 /// Rewrites every expression of a statement. Errors: `Unsupported` for what would be answered wrongly.
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), Problem> {
     match statement {
@@ -67,12 +70,26 @@ impl VisitorMut for Rewrite {
                     rename_rows(query);
                 }
             }
+            Expr::Interval(interval) => {
+                if let Expr::Value(value) = interval.value.as_mut()
+                    && let Value::SingleQuotedString(text) = &mut value.value
+                    && let Some(words) = in_words(text)
+                {
+                    *text = words;
+                }
+            }
             // `t at time zone z` is `timezone(z, t)`, whose type depends on the type of `t`.
             Expr::AtTimeZone { timestamp, time_zone } => {
                 *expr = call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()]);
             }
             // A cast to `varchar(n)` cuts, and blanks at the end of a `char(n)` do not count. The cast that stays has no
             // length: text that was rewritten and parsed again is the same.
+            Expr::Cast { expr: inner, data_type: DataType::Uuid, .. } => {
+                *expr = call(Work::ToUuid.name(), vec![inner.as_ref().clone()]);
+            }
+            Expr::Cast { expr: inner, data_type: DataType::JSON | DataType::JSONB, .. } => {
+                *expr = call(Work::ToJson.name(), vec![inner.as_ref().clone()]);
+            }
             Expr::Cast { expr: inner, data_type, .. } => {
                 // A numeric literal has 76 digits at most; as text the number is read as the float that it becomes.
                 if let (Expr::Value(value), true) = (inner.as_mut(), is_double(data_type))

@@ -16,6 +16,7 @@ use lode_core::{
 };
 use lode_lake::TableDefinition;
 
+use crate::functions::marked::Work;
 use crate::parse;
 use crate::problem::{self, Source};
 use crate::session::Sessions;
@@ -57,7 +58,7 @@ impl Pass {
         Ok(Self { rules: rules? })
     }
 
-    /// CHECK constraints and lengths of a table as rules that fail. NOT NULL is checked by the writer.
+    /// CHECK constraints, lengths and json columns of a table as rules that fail. NOT NULL is checked by the writer.
     pub(crate) fn constraints(sessions: &Sessions, definition: &TableDefinition) -> Result<Self, Problem> {
         let rule = |name: String, expect: String| Expectation {
             name,
@@ -71,7 +72,12 @@ impl Pass {
             let column = field.name().replace('"', "\"\"");
             Some(rule(format!("{} {sql_type}", field.name()), format!("char_length(\"{column}\") <= {length}")))
         });
-        let rules: Vec<Expectation> = checks.chain(lengths).collect();
+        let is_json = |field: &Field| matches!(sql_type::name_of(field).as_str(), "json" | "jsonb");
+        let json = definition.schema.fields().iter().filter(|field| is_json(field)).map(|field| {
+            let (name, column) = (format!("{} json", field.name()), field.name().replace('"', "\"\""));
+            rule(name, format!("{}(\"{column}\")", Work::IsJson.name()))
+        });
+        let rules: Vec<Expectation> = checks.chain(lengths).chain(json).collect();
         Self::compile(sessions, Arc::clone(&definition.schema), &rules)
     }
 

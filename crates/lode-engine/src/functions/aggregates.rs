@@ -1,16 +1,23 @@
-//! `sum` of integers that cannot wrap, `avg` of numerics with PostgreSQL's digits.
+//! `sum` of integers that cannot wrap, `avg` of numerics with PostgreSQL's digits, `count(distinct (a, b))` within memory.
 
 use std::sync::Arc;
 
+use arrow::array::{Array, BinaryArray};
 use arrow::datatypes::DataType;
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection};
+use datafusion::logical_expr::{
+    Aggregate, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Projection, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
+};
 use datafusion::optimizer::AnalyzerRule;
+
+use super::kernel::{argument, over_arrays};
 
 /// Digits behind the point of the argument of `avg`; the answer has four more.
 const AVERAGE_SCALE: i8 = 12;
@@ -26,6 +33,12 @@ impl FunctionRewrite for Averages {
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
         let Expr::AggregateFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
+        if let ("count", true, [argument]) = (call.func.name(), call.params.distinct, call.params.args.as_mut_slice())
+            && matches!(argument.get_type(schema), Ok(DataType::Struct(_)))
+        {
+            *argument = Arc::new(row_key()).call(vec![std::mem::take(argument)]);
+            return Ok(Transformed::yes(Expr::AggregateFunction(call)));
+        }
         let wider = match call.params.args.as_slice() {
             [argument] if call.func.name() == "avg" => match argument.get_type(schema) {
                 Ok(DataType::Decimal128(precision, scale)) if scale < AVERAGE_SCALE => {
@@ -45,6 +58,41 @@ impl FunctionRewrite for Averages {
             .map(|argument| argument.cast_to(&wider, schema))
             .collect::<Result<Vec<Expr>>>()?;
         Ok(Transformed::yes(Expr::AggregateFunction(call)))
+    }
+}
+
+pub(super) fn row_key() -> ScalarUDF {
+    super::function(RowKey { signature: Signature::any(1, Volatility::Immutable) })
+}
+
+/// A composite value as bytes that are equal when it is. The kernel that counts distinct values keeps each composite one
+/// with all the rows that it came with.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RowKey {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for RowKey {
+    fn name(&self) -> &str {
+        "_row_key"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Binary)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        over_arrays(&args, |arrays| {
+            let array = argument(arrays, 0)?;
+            let converter = RowConverter::new(vec![SortField::new(array.data_type().clone())])?;
+            let rows = converter.convert_columns(std::slice::from_ref(array))?;
+            let keys = rows.iter().enumerate().map(|(at, row)| array.is_valid(at).then(|| row.as_ref().to_vec()));
+            Ok(Arc::new(keys.collect::<BinaryArray>()))
+        })
     }
 }
 

@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::types::{IntervalMonthDayNano, IntervalMonthDayNanoType};
-use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, IntervalMonthDayNanoArray, StringViewArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
-use arrow::datatypes::{DataType, Float32Type, Float64Type, IntervalUnit, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Float32Type, Float64Type, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+};
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -25,21 +27,27 @@ use datafusion::optimizer::utils::NamePreserver;
 use lode_core::sql_type;
 
 use super::kernel::{argument, by_row, data, over_arrays, strings, unsupported};
+use super::marked::{Work, compare_uuids, is_bytes, is_text};
 
 /// The functions that take the place of casts.
-pub(super) fn functions() -> [ScalarUDF; 3] {
+pub(super) fn functions() -> [ScalarUDF; 4] {
     let signature = || Signature::any(1, Volatility::Immutable);
     let read_time = |has_zone| super::function(ReadTime { has_zone, signature: signature() });
-    [super::function(ToText { signature: signature() }), read_time(false), read_time(true)]
+    let read_interval = super::function(ReadInterval { signature: signature() });
+    [super::function(ToText { signature: signature() }), read_time(false), read_time(true), read_interval]
 }
 
 /// Types whose text the planner's own cast writes otherwise.
 fn differs(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Timestamp(..) | DataType::Float32 | DataType::Float64 | DataType::Interval(_))
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    matches!(
+        data_type,
+        DataType::Timestamp(..)
+            | DataType::Float32
+            | DataType::Float64
+            | DataType::Interval(_)
+            | DataType::Time32(_)
+            | DataType::Time64(_)
+    )
 }
 
 /// Rewrites casts, those that coercion added included.
@@ -52,9 +60,13 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let wanted = cast.field.data_type();
             let Ok(from) = cast.expr.get_type(schema) else { return Ok(Transformed::no(expr)) };
             let inner = || cast.expr.as_ref().clone();
-            let [to_text, read_local, read_zoned] = functions();
-            if is_text(wanted) && differs(&from) {
-                let text = Arc::new(to_text).call(vec![inner()]);
+            let [to_text, read_local, read_zoned, read_interval] = functions();
+            if is_text(wanted) && (differs(&from) || is_bytes(&from)) {
+                let text = if is_bytes(&from) {
+                    Work::BytesToText.call(inner())
+                } else {
+                    Arc::new(to_text).call(vec![inner()])
+                };
                 let is_done = wanted == &DataType::Utf8View;
                 return Ok(Transformed::yes(if is_done { text } else { text.cast_to(wanted, schema)? }));
             }
@@ -69,6 +81,16 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                     time.cast_to(&wanted, schema)?
                 }));
             }
+            if let (true, DataType::Interval(unit)) = (is_text(&from), wanted) {
+                let interval = Arc::new(read_interval).call(vec![inner()]);
+                let is_done = *unit == IntervalUnit::MonthDayNano;
+                return Ok(Transformed::yes(if is_done { interval } else { interval.cast_to(wanted, schema)? }));
+            }
+            if let (true, DataType::Binary | DataType::LargeBinary | DataType::BinaryView) = (is_text(&from), wanted) {
+                let bytes = Work::ToBytes.call(inner());
+                let is_done = wanted == &DataType::BinaryView;
+                return Ok(Transformed::yes(if is_done { bytes } else { bytes.cast_to(wanted, schema)? }));
+            }
             // PostgreSQL rounds to an integer, where the kernel cuts.
             let has_fraction = from.is_floating() || matches!(from, DataType::Decimal128(_, scale) if scale > 0);
             if wanted.is_integer() && has_fraction && !is_rounded(&cast.expr) {
@@ -78,7 +100,27 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(Transformed::no(expr))
         }
         Expr::SimilarTo(like) => similar_to(like).map(Transformed::yes),
-        expr => Ok(Transformed::no(expr)),
+        // The kernel compares keys of a map with the wanted one as they are: text of a file is a view, that of a statement not.
+        Expr::ScalarFunction(mut call) if call.func.name() == "get_field" => {
+            let [map, key, ..] = call.args.as_mut_slice() else {
+                return Ok(Transformed::no(Expr::ScalarFunction(call)));
+            };
+            let key_type = match map.get_type(schema) {
+                Ok(DataType::Map(entries, _)) => match entries.data_type() {
+                    DataType::Struct(pair) => pair.first().map(|field| field.data_type().clone()),
+                    _ => None,
+                },
+                _ => None,
+            };
+            match (key, key_type) {
+                (Expr::Literal(value, _), Some(key_type)) if value.data_type() != key_type => {
+                    *value = value.cast_to(&key_type)?;
+                    Ok(Transformed::yes(Expr::ScalarFunction(call)))
+                }
+                _ => Ok(Transformed::no(Expr::ScalarFunction(call))),
+            }
+        }
+        expr => compare_uuids(expr, schema),
     }
 }
 
@@ -211,6 +253,34 @@ fn read_time(trimmed: &str) -> Result<i64> {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
+struct ReadInterval {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for ReadInterval {
+    fn name(&self) -> &str {
+        "_read_interval"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Interval(IntervalUnit::MonthDayNano))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        over_arrays(&args, |arrays| {
+            let texts = strings(argument(arrays, 0)?)?;
+            let values: IntervalMonthDayNanoArray =
+                by_row(&[&texts], texts.len(), |at| super::intervals::read(texts.value(at).trim()))?;
+            Ok(Arc::new(values))
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct ToText {
     signature: Signature,
 }
@@ -257,6 +327,11 @@ fn text_of(array: &ArrayRef) -> Result<ArrayRef> {
             let values = cast(array, &DataType::Interval(IntervalUnit::MonthDayNano))?;
             let values = values.as_primitive::<IntervalMonthDayNanoType>();
             by_row(&[values], rows, |at| Ok(interval(values.value(at))))?
+        }
+        DataType::Time32(_) | DataType::Time64(_) => {
+            let values = cast(array, &DataType::Time64(TimeUnit::Microsecond))?;
+            let values = values.as_primitive::<Time64MicrosecondType>();
+            by_row(&[values], rows, |at| Ok(clock(values.value(at).unsigned_abs())))?
         }
         _ => return Ok(cast(array, &DataType::Utf8View)?),
     };
@@ -342,14 +417,18 @@ fn interval(value: IntervalMonthDayNano) -> String {
             (false, true) => "+",
             _ => "",
         };
-        let micros = micros.unsigned_abs();
-        let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
-        let mut time = format!("{sign}{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
-        if fraction != 0 {
-            let digits = format!("{fraction:06}");
-            let _ = write!(time, ".{}", digits.trim_end_matches('0'));
-        }
-        parts.push(time);
+        parts.push(format!("{sign}{}", clock(micros.unsigned_abs())));
     }
     parts.join(" ")
+}
+
+/// `10:11:12.5`
+fn clock(micros: u64) -> String {
+    let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
+    let mut time = format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    if fraction != 0 {
+        let digits = format!("{fraction:06}");
+        let _ = write!(time, ".{}", digits.trim_end_matches('0'));
+    }
+    time
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::types::{IntervalMonthDayNano, IntervalMonthDayNanoType};
 use arrow::array::{AsArray, Decimal128Array, IntervalMonthDayNanoArray};
 use arrow::compute::cast;
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use arrow::datatypes::{DataType, IntervalUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use datafusion::common::DFSchema;
@@ -18,9 +19,36 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use lode_core::sql_type;
 
-use super::kernel::{argument, by_row, over_arrays};
+use super::kernel::{argument, by_row, data, over_arrays};
 
 const MICROS_A_DAY: i64 = 86_400_000_000;
+
+/// The text of an interval with its clock in words: `1 day -02:00:03.5` is `1 day -2 hours -0 mins -3.5 secs`, which is
+/// what the kernel reads. `None` without a clock. Source: PostgreSQL 15, 8.5.4.
+pub(crate) fn in_words(text: &str) -> Option<String> {
+    let clock = text.split_whitespace().find(|word| word.contains(':'))?;
+    let (sign, digits) = match clock.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", clock.strip_prefix('+').unwrap_or(clock)),
+    };
+    let mut parts = digits.split(':');
+    let (hours, minutes, seconds) = (parts.next()?, parts.next()?, parts.next().unwrap_or("0"));
+    let is_number = |part: &str| part.starts_with(|c: char| c.is_ascii_digit()) && part.parse::<f64>().is_ok();
+    let is_whole = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_clock = parts.next().is_none()
+        && [hours, minutes].iter().all(|part| is_whole(part))
+        && [hours, minutes, seconds].iter().all(|part| is_number(part));
+    is_clock.then(|| text.replacen(clock, &format!("{sign}{hours} hours {sign}{minutes} mins {sign}{seconds} secs"), 1))
+}
+
+/// A text as an interval.
+pub(super) fn read(text: &str) -> Result<IntervalMonthDayNano> {
+    let words = in_words(text);
+    parse_interval_month_day_nano(words.as_deref().unwrap_or(text)).map_err(|_| {
+        let shown: String = text.chars().take(80).collect();
+        data(format!("\"{shown}\" is not an interval"), "write it as '1 day 02:00:00' or '3 hours'")
+    })
+}
 
 pub(super) fn functions() -> [ScalarUDF; 2] {
     let of = |is_length: bool| {
@@ -41,6 +69,17 @@ impl ExprPlanner for Operators {
         let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..) | DataType::Date32);
         let is_date = |data_type: &DataType| data_type == &DataType::Date32;
         let is_interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_));
+        let is_text =
+            |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        let wanted = DataType::Interval(IntervalUnit::MonthDayNano);
+        if comparison(&expr.op).is_some() && is_interval(&left) && is_text(&right) {
+            let right = expr.right.cast_to(&wanted, schema)?;
+            return self.plan_binary_op(RawBinaryExpr { right, ..expr }, schema);
+        }
+        if comparison(&expr.op).is_some() && is_text(&left) && is_interval(&right) {
+            let left = expr.left.cast_to(&wanted, schema)?;
+            return self.plan_binary_op(RawBinaryExpr { left, ..expr }, schema);
+        }
         let [difference, length] = functions();
         if expr.op == BinaryOperator::Minus && is_time(&left) && is_time(&right) && !(is_date(&left) && is_date(&right))
         {

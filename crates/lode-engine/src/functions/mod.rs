@@ -5,8 +5,9 @@ mod arithmetic;
 mod casts;
 mod datetime;
 mod floats;
-mod intervals;
+pub(crate) mod intervals;
 mod kernel;
+pub(crate) mod marked;
 mod math;
 mod patterns;
 mod series;
@@ -32,6 +33,8 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         .chain(math::functions(round))
         .chain(arithmetic::functions())
         .chain(casts::functions())
+        .chain(marked::functions())
+        .chain([aggregates::row_key()])
         .chain(zones::functions())
         .chain(intervals::functions());
     for function in ours {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{DataType as Sql, ExactNumberInfo, TimezoneInfo};
@@ -37,6 +37,7 @@ fn plan(name: &Sql) -> Option<DataType> {
     Some(match name {
         Sql::Timestamp(_, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => sql_type::timestamptz(),
         Sql::Timestamp(..) | Sql::TimestampNtz(_) | Sql::Datetime(_) => sql_type::timestamp(),
+        Sql::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => DataType::Time64(TimeUnit::Microsecond),
         // `float` and `float(25)` to `float(53)` are double precision.
         Sql::Float(ExactNumberInfo::None) => DataType::Float64,
         Sql::Float(ExactNumberInfo::Precision(bits)) if *bits > 24 => DataType::Float64,

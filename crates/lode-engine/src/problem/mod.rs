@@ -258,10 +258,18 @@ fn external(
 
 /// What the Parquet reader says of a file, or of a filter that it computes.
 fn damaged(error: impl std::fmt::Display) -> Problem {
-    predicate::explain(&error.to_string()).unwrap_or_else(|| {
-        Problem::new(ErrorKind::Corrupt, "a data file cannot be read as Parquet")
-            .cause(error)
-            .fix("check the disk, then restore the file from a backup or land it again")
+    let text = error.to_string();
+    predicate::explain(&text).unwrap_or_else(|| {
+        let problem = Problem::new(ErrorKind::Corrupt, "a data file cannot be read as Parquet")
+            .fix("check the disk, then restore the file from a backup or land it again");
+        // The reader names the file where its end is damaged, and not where a page is.
+        let file =
+            text.split_whitespace().map(|word| word.trim_end_matches(':')).find(|word| word.ends_with(".parquet"));
+        let problem = match file {
+            Some(file) => problem.at(Place::of(file)),
+            None => problem,
+        };
+        problem.cause(text)
     })
 }
 

@@ -46,4 +46,6 @@ fn a_damaged_page_is_no_fault_of_the_statement() {
     let shown = arrow(&error).render();
     assert!(shown.starts_with("error: a data file cannot be read as Parquet: "), "{shown}");
     assert!(shown.contains("restore the file from a backup"), "{shown}");
+    let error = ArrowError::ParquetError("Failed to fetch metadata for file bronze/t/a-0.parquet: x".into());
+    assert!(arrow(&error).render().contains("\n  where: bronze/t/a-0.parquet\n"), "{}", arrow(&error).render());
 }

@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     TableProviderFilterPushDown, Volatility,
 };
+use datafusion::parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
@@ -59,7 +60,11 @@ impl LakeTable {
         // The names and types of the files, with the marks of the columns: plans compare schemas to the letter.
         let stored = definition.stored_schema();
         let marked = |(stored, field): (&FieldRef, &FieldRef)| {
-            Arc::new(stored.as_ref().clone().with_metadata(shown(field).metadata().clone()))
+            let data_type = without_ids(stored.data_type());
+            Arc::new(
+                Field::new(stored.name(), data_type, stored.is_nullable())
+                    .with_metadata(shown(field).metadata().clone()),
+            )
         };
         let all: Vec<FieldRef> = stored.fields().iter().zip(definition.schema.fields()).map(marked).collect();
         let is_partition: Vec<bool> =
@@ -187,10 +192,27 @@ impl LakeTable {
 fn shown(field: &Field) -> Field {
     let data_type = match field.data_type() {
         DataType::FixedSizeBinary(16) => DataType::Utf8View,
-        other => other.clone(),
+        other => without_ids(other),
     };
     let mark = field.metadata().get(SQL_TYPE_MARK).map(|mark| (SQL_TYPE_MARK.to_owned(), mark.clone()));
     Field::new(field.name(), data_type, field.is_nullable()).with_metadata(mark.into_iter().collect())
+}
+
+/// A type without the field ids of its parts. Values that a statement makes have none, and the planner leaves out a cast
+/// between types that differ in nothing else, but does not take the one for the other.
+fn without_ids(data_type: &DataType) -> DataType {
+    let part = |field: &FieldRef| {
+        let mut metadata = field.metadata().clone();
+        metadata.remove(PARQUET_FIELD_ID_META_KEY);
+        let field = field.as_ref().clone().with_data_type(without_ids(field.data_type()));
+        Arc::new(field.with_metadata(metadata))
+    };
+    match data_type {
+        DataType::List(element) => DataType::List(part(element)),
+        DataType::Map(entries, is_sorted) => DataType::Map(part(entries), *is_sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(part).collect()),
+        other => other.clone(),
+    }
 }
 
 /// Text of a file as the time or interval that it means.

@@ -136,11 +136,6 @@ impl Lane {
         Ok(())
     }
 
-    /// Notes that accepted rows were superseded by later ones of the same key.
-    pub(crate) fn supersede(&mut self, rows: u64) {
-        self.end.rows_dropped += rows;
-    }
-
     fn reject(&mut self, rows: &RecordBatch, violations: &[Violation]) -> Result<(), Problem> {
         if violations.is_empty() {
             return Ok(());

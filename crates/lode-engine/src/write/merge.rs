@@ -1,7 +1,6 @@
-//! Rows by key: new rows win over old ones, all of them or the last of a key, and only files that hold a touched key are
-//! written anew.
+//! Rows by key: new rows take the place of old ones, and only files that hold a touched key are written anew.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
@@ -22,7 +21,6 @@ use lode_lake::{DataFile, LiveFile, Store};
 use super::Rows;
 use super::conform::conform;
 use super::lane::{Lane, LaneEnd, Shared};
-use super::spool::Spool;
 use super::target::Target;
 use crate::engine::Inner;
 use crate::problem;
@@ -31,13 +29,14 @@ use crate::tables::{LakeTable, Pins};
 /// Bytes that a key takes beyond its own: its place in a hash table that may just have doubled, and its allocation.
 const KEY_OVERHEAD_BYTES: usize = 96;
 
-/// The newest position of each key among the incoming rows. A key with a NULL in it equals no other, as in SQL.
+/// The keys of the incoming rows. A key with a NULL in it equals no other, as in SQL.
 pub(crate) struct Keys {
     columns: Vec<String>,
     converter: RowConverter,
-    newest: HashMap<Box<[u8]>, u64>,
-    next: u64,
-    /// The part of the statements' memory that `newest` takes.
+    known: HashSet<Box<[u8]>>,
+    /// Whether several rows may have one key.
+    keeps_all: bool,
+    /// The part of the statements' memory that `known` takes.
     memory: MemoryReservation,
 }
 
@@ -49,7 +48,12 @@ pub(crate) struct Moved {
 }
 
 impl Keys {
-    fn new(columns: &[String], schema: &SchemaRef, pool: &Arc<dyn MemoryPool>) -> Result<Self, Problem> {
+    fn new(
+        columns: &[String],
+        keeps_all: bool,
+        schema: &SchemaRef,
+        pool: &Arc<dyn MemoryPool>,
+    ) -> Result<Self, Problem> {
         let fields: Result<Vec<SortField>, Problem> = columns
             .iter()
             .map(|name| {
@@ -67,7 +71,7 @@ impl Keys {
             .collect();
         let converter = RowConverter::new(fields?).map_err(|error| problem::arrow(&error))?;
         let memory = MemoryConsumer::new("merge keys").register(pool);
-        Ok(Self { columns: columns.to_vec(), converter, newest: HashMap::new(), next: 0, memory })
+        Ok(Self { columns: columns.to_vec(), converter, known: HashSet::new(), keeps_all, memory })
     }
 
     fn columns_of(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, Problem> {
@@ -81,7 +85,8 @@ impl Keys {
         self.converter.convert_columns(columns).map_err(|error| problem::arrow(&error))
     }
 
-    /// Takes note of rows in the order of their arrival. Errors: `Full` when the keys exceed the memory of statements.
+    /// Takes note of rows. Errors: `Full` when the keys exceed the memory of statements; `Data` for a second row of a key
+    /// where there may be one.
     fn note(&mut self, batch: &RecordBatch) -> Result<(), Problem> {
         let columns = self.columns_of(batch)?;
         let rows = self.rows_of(&columns)?;
@@ -91,29 +96,37 @@ impl Keys {
         self.memory.try_grow(most).map_err(problem::running)?;
         let mut taken = 0;
         for (at, row) in rows.iter().enumerate() {
-            if !has_null(&columns, at) && self.newest.insert(Box::from(row.as_ref()), self.next).is_none() {
-                taken += bytes_of(row.as_ref());
+            if has_null(&columns, at) {
+                continue;
             }
-            self.next += 1;
+            if self.known.insert(Box::from(row.as_ref())) {
+                taken += bytes_of(row.as_ref());
+            } else if !self.keeps_all {
+                return Err(self.second_row(&columns, at));
+            }
         }
         self.memory.shrink(most - taken);
         Ok(())
     }
 
-    /// Which rows of the replay, counted from `first`, are the last of their key.
-    fn last_of_key(&self, batch: &RecordBatch, first: u64) -> Result<BooleanArray, Problem> {
-        let columns = self.columns_of(batch)?;
-        let rows = self.rows_of(&columns)?;
-        let is_last = |(at, row): (usize, arrow::row::Row<'_>)| {
-            has_null(&columns, at) || self.newest.get(row.as_ref()) == Some(&(first + at as u64))
+    /// Which of the two rows would win depends on chance: refused, as by PostgreSQL (21000).
+    fn second_row(&self, columns: &[ArrayRef], at: usize) -> Problem {
+        let value = |column: &ArrayRef| {
+            let shown = ScalarValue::try_from_array(column, at).map(|value| value.to_string()).unwrap_or_default();
+            shown.chars().take(80).collect::<String>()
         };
-        Ok(rows.iter().enumerate().map(|pair| Some(is_last(pair))).collect())
+        let parts = self.columns.iter().zip(columns).map(|(name, column)| format!("{name} = {}", value(column)));
+        let (key, list) = (parts.collect::<Vec<_>>().join(", "), self.columns.join(", "));
+        Problem::new(ErrorKind::Data, format!("two rows of this run have the key {key}, and a merge takes one; nothing was written"))
+            .fix(format!(
+                "keep one: `row_number() over (partition by {list} order by …) = 1`; or keep all: `incremental_strategy: delete+insert`"
+            ))
     }
 
     /// Lowest and highest value of the first key column; `None` without keys.
     fn reach(&self) -> Result<Option<(ScalarValue, ScalarValue)>, Problem> {
         // Bytes of keys compare as the keys do, first column first.
-        let (Some(lowest), Some(highest)) = (self.newest.keys().min(), self.newest.keys().max()) else {
+        let (Some(lowest), Some(highest)) = (self.known.iter().min(), self.known.iter().max()) else {
             return Ok(None);
         };
         let parser = self.converter.parser();
@@ -129,7 +142,7 @@ impl Keys {
         let columns = self.columns_of(batch)?;
         let rows = self.rows_of(&columns)?;
         let stays =
-            |(at, row): (usize, arrow::row::Row<'_>)| has_null(&columns, at) || !self.newest.contains_key(row.as_ref());
+            |(at, row): (usize, arrow::row::Row<'_>)| has_null(&columns, at) || !self.known.contains(row.as_ref());
         Ok(rows.iter().enumerate().map(|pair| Some(stays(pair))).collect())
     }
 }
@@ -139,8 +152,8 @@ fn has_null(columns: &[ArrayRef], at: usize) -> bool {
 }
 
 impl Inner {
-    /// Merges rows into the target; with `keeps_all` every new row stays, else the last one of a key. The keys of the
-    /// incoming rows are held in memory; the rows are not.
+    /// Merges rows into the target. The keys of the incoming rows are held in memory; the rows are not.
+    /// Errors: `Data` for two rows of one key, unless `keeps_all`.
     pub(super) async fn merge(
         self: &Arc<Self>,
         rows: Rows,
@@ -150,34 +163,20 @@ impl Inner {
         keeps_all: bool,
     ) -> Result<LaneEnd, Problem> {
         let pool = &self.sessions.base().runtime_env().memory_pool;
-        let mut keys = Keys::new(columns, &shared.definition.schema, pool)?;
+        let mut keys = Keys::new(columns, keeps_all, &shared.definition.schema, pool)?;
         if columns.is_empty() {
             return Err(Problem::new(ErrorKind::Config, "a merge needs a key").fix("set `unique_key`"));
         }
         let mut stream = self.one_stream(rows).await?;
-        let (inner, lane_shared) = (Arc::clone(self), Arc::clone(shared));
+        let lane_shared = Arc::clone(shared);
         let (keys, end) = self
             .cpu
             .run(async move {
-                let mut lane = Lane::new(Arc::clone(&lane_shared));
-                let mut spool = Spool::new(&inner.options.temp_dir);
+                let mut lane = Lane::new(lane_shared);
                 while let Some(batch) = stream.try_next().await? {
                     let batch = lane.accept(&batch)?;
                     keys.note(&batch)?;
-                    if keeps_all {
-                        lane.put(&batch)?;
-                    } else {
-                        spool.push(batch)?;
-                    }
-                }
-                let mut first = 0;
-                for batch in spool.replay()? {
-                    let batch = batch?;
-                    let last = keys.last_of_key(&batch, first)?;
-                    first += batch.num_rows() as u64;
-                    let kept = filter_record_batch(&batch, &last).map_err(|error| problem::arrow(&error))?;
-                    lane.supersede((batch.num_rows() - kept.num_rows()) as u64);
-                    lane.put(&kept)?;
+                    lane.put(&batch)?;
                 }
                 Ok((keys, lane.finish()?))
             })
@@ -197,7 +196,7 @@ impl Inner {
         keys: Option<Arc<Keys>>,
     ) -> Result<Moved, Problem> {
         let Some(old) = &target.old else { return Ok(Moved::default()) };
-        if keys.as_ref().is_some_and(|keys| keys.newest.is_empty()) && !target.rewrite {
+        if keys.as_ref().is_some_and(|keys| keys.known.is_empty()) && !target.rewrite {
             return Ok(Moved::default());
         }
         let table = Arc::new(Old {

@@ -3,7 +3,6 @@
 mod conform;
 mod lane;
 mod merge;
-mod spool;
 mod target;
 mod view;
 

@@ -10,3 +10,4 @@ mod foreign;
 mod golden;
 mod models;
 mod statements;
+mod types;

@@ -78,7 +78,7 @@ async fn a_failed_expectation_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_merge_keeps_the_last_row_of_a_key_and_touches_only_its_files() {
+async fn a_merge_takes_one_row_of_a_key_and_touches_only_its_files() {
     let fixture = Fixture::new().await;
     let append = WriteSpec::new(gold("m"), WriteMode::Append);
     for from in [0, 100, 200] {
@@ -87,10 +87,17 @@ async fn a_merge_keeps_the_last_row_of_a_key_and_touches_only_its_files() {
     }
     let before = fixture.must("select path from table_files('gold.m') order by 1").await;
     let merge = WriteSpec::new(gold("m"), WriteMode::Merge { keys: vec!["id".into()], keeps_all: false });
-    let sql = "select * from (values (150, 'first'), (500, 'new'), (150, 'last'), (null, 'none'), (null, 'none'))
-               as t(id, state)";
-    let written = build(&fixture, sql, &merge).await.unwrap();
-    assert_eq!((written.rows, written.rows_dropped), (4, 1));
+    let rows = "(150, 'last'), (500, 'new'), (null, 'none'), (null, 'none')";
+    let sql = |rows: &str| format!("select * from (values {rows}) as t(id, state)");
+    let problem = build(&fixture, &sql(&format!("(150, 'first'), {rows}")), &merge).await.unwrap_err().render();
+    assert!(
+        problem.contains("two rows of this run have the key id = 150, and a merge takes one; nothing was written"),
+        "{problem}"
+    );
+    assert!(problem.contains("row_number() over (partition by id order by …) = 1"), "{problem}");
+    assert_eq!(fixture.must("select state from gold.m where id = 150").await, ["old"]);
+    let written = build(&fixture, &sql(rows), &merge).await.unwrap();
+    assert_eq!((written.rows, written.rows_dropped), (4, 0));
     assert_eq!(fixture.must("select state from gold.m where id = 150").await, ["last"]);
     assert_eq!(fixture.must("select count(*), count(distinct id) from gold.m").await, ["303|301"]);
     let after = fixture.must("select path from table_files('gold.m') order by 1").await;

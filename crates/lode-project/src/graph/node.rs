@@ -47,7 +47,7 @@ pub(crate) enum Materialized {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Strategy {
     Append,
-    /// Rows of known keys replace the old ones. dbt's `merge` keeps one row of a key, its default and `delete+insert` keep
+    /// Rows of known keys replace the old ones. dbt's `merge` takes one row of a key, its default and `delete+insert` keep
     /// all new ones.
     Merge {
         keys: Vec<String>,
@@ -108,6 +108,8 @@ pub(crate) struct Node {
     pub(crate) columns: Vec<Column>,
     pub(crate) description: String,
     pub(crate) expectations: Vec<Expectation>,
+    /// Where each is declared.
+    pub(crate) expectation_places: Vec<Place>,
     pub(crate) test: Option<TestFacts>,
     /// Where it is defined.
     pub(crate) place: Place,

@@ -55,10 +55,13 @@ pub(super) fn settle(engine: &Arc<Engine>, file: &ProjectFile, raw: &mut Raw) ->
     match (in_yaml, in_config) {
         // The same list, seen twice: YAML knows its places.
         (Some(yaml), config) if config.is_none() || config == Some(yaml.to_json()) => {
-            node.expectations = expectations(&yaml, node, &raw.properties_origin)?;
+            expectations(&yaml, node, &raw.properties_origin)?;
         }
         // The model's own head comes last, so it wins.
-        (_, Some(config)) => node.expectations = parse_expectations(&config, node, &node.place)?,
+        (_, Some(config)) => {
+            node.expectations = parse_expectations(&config, node, &node.place)?;
+            node.expectation_places = vec![node.place.clone(); node.expectations.len()];
+        }
         (_, None) => {}
     }
     if !node.expectations.is_empty() && matches!(node.materialized, Materialized::View | Materialized::Ephemeral) {
@@ -221,15 +224,16 @@ fn config_place(node: &Node, key: &str) -> Place {
     }
 }
 
-fn expectations(declared: &Yaml, node: &Node, origin: &Origin) -> Result<Vec<Expectation>, ProjectError> {
-    let mut found = Vec::new();
+fn expectations(declared: &Yaml, node: &mut Node, origin: &Origin) -> Result<(), ProjectError> {
     for item in declared.want_list("`expectations`", origin)? {
         if !matches!(item.kind, YamlKind::Map(_)) {
             return Err(item.wrong("an expectation", "a map with `name` and `expect`", origin));
         }
-        found.extend(parse_expectations(&Json::Array(vec![item.to_json()]), node, &item.place(origin))?);
+        let place = item.place(origin);
+        node.expectations.extend(parse_expectations(&Json::Array(vec![item.to_json()]), node, &place)?);
+        node.expectation_places.push(place);
     }
-    Ok(found)
+    Ok(())
 }
 
 fn parse_expectations(declared: &Json, node: &Node, place: &Place) -> Result<Vec<Expectation>, ProjectError> {

@@ -88,6 +88,7 @@ pub(crate) fn generic_test(
         columns: Vec::new(),
         description: entry.description.clone(),
         expectations: Vec::new(),
+        expectation_places: Vec::new(),
         test: Some(TestFacts {
             generic: Some(generic),
             namespace,

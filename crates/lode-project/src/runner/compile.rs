@@ -18,7 +18,10 @@ use crate::project::Project;
 /// A node's SQL, and the way back to its file.
 #[derive(Debug, Clone)]
 pub(crate) struct Compiled {
+    /// Of a test: the rows that should not be there.
     pub(crate) sql: String,
+    /// Of a test: counts the rows and says what the count means.
+    pub(crate) verdict: Option<String>,
     map: SourceMap,
     /// CTEs put in: where, and how many bytes.
     inserted: (usize, usize),
@@ -77,9 +80,31 @@ impl Compiler {
     }
 
     fn render(&self, node: &Node, is_incremental: bool, handle: &Handle) -> Result<Compiled, Problem> {
-        let (sql, map, ephemeral) = self.render_alone(node, is_incremental, handle)?;
-        let (sql, inserted) = self.with_ctes(sql, &ephemeral, handle)?;
-        Ok(Compiled { sql, map, inserted })
+        let (text, map, ephemeral) = self.render_alone(node, is_incremental, handle)?;
+        let verdict = match node.kind {
+            Kind::Test => Some(self.with_ctes(self.verdict(node, &text, handle)?, &ephemeral, handle)?.0),
+            _ => None,
+        };
+        let (sql, inserted) = self.with_ctes(text, &ephemeral, handle)?;
+        Ok(Compiled { sql, verdict, map, inserted })
+    }
+
+    /// The statement around the rows of a test.
+    fn verdict(&self, node: &Node, rows: &str, handle: &Handle) -> Result<String, Problem> {
+        let engine = &self.project.engine;
+        let resolve = Arc::new(self.resolver(Some(node), handle));
+        let execute = Execute { resolve, config: node.config.clone(), is_incremental: false };
+        let mut scope = Scope::execute(engine, &node.package, node.facts(), execute);
+        scope.own_macros.clone_from(&node.own_macros);
+        let config = |key: &str, default: &str| Value::from(node.config.text(key).unwrap_or(default));
+        scope.extra.insert("main_sql".into(), Value::from(rows.trim().trim_end_matches(';')));
+        scope.extra.insert("fail_calc".into(), config("fail_calc", "count(*)"));
+        scope.extra.insert("warn_if".into(), config("warn_if", "!= 0"));
+        scope.extra.insert("error_if".into(), config("error_if", "!= 0"));
+        let limit = node.config.get("limit").map_or_else(|| Value::from(()), crate::jinja::from_json);
+        scope.extra.insert("limit".into(), limit);
+        let call = "{{ get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) }}";
+        Ok(engine.render_text(call, &Arc::new(scope), &node.place)?)
     }
 
     fn render_alone(
@@ -102,20 +127,7 @@ impl Compiler {
             main.extra.insert("_dbt_generic_test_kwargs".into(), kwargs);
         }
         let (text, map) = engine.render_mapped(&node.template, &Arc::new(main))?;
-        if node.kind != Kind::Test {
-            return Ok((text, map, resolver.take_ephemeral()));
-        }
-        let mut wrapper = scope();
-        let config = |key: &str, default: &str| Value::from(node.config.text(key).unwrap_or(default));
-        wrapper.extra.insert("main_sql".into(), Value::from(text.trim().trim_end_matches(';')));
-        wrapper.extra.insert("fail_calc".into(), config("fail_calc", "count(*)"));
-        wrapper.extra.insert("warn_if".into(), config("warn_if", "!= 0"));
-        wrapper.extra.insert("error_if".into(), config("error_if", "!= 0"));
-        let limit = node.config.get("limit").map_or_else(|| Value::from(()), crate::jinja::from_json);
-        wrapper.extra.insert("limit".into(), limit);
-        let call = "{{ get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) }}";
-        let sql = engine.render_text(call, &Arc::new(wrapper), &node.place)?;
-        Ok((sql, SourceMap::default(), resolver.take_ephemeral()))
+        Ok((text, map, resolver.take_ephemeral()))
     }
 
     /// Puts ephemeral models, and those that they read, in front as CTEs. Source: dbt-core, `_recursively_prepend_ctes`.
@@ -205,6 +217,10 @@ impl Compiled {
             let is_ours = place.origin == node.path;
             let mapped = if is_ours { self.original(place) } else { None };
             has_place = true;
+            let of_rule = node.expectations.iter().zip(&node.expectation_places);
+            for (_, declared) in of_rule.filter(|(rule, _)| place.origin == format!("expectation {}", rule.name)) {
+                new = new.at(declared.clone());
+            }
             match mapped {
                 Some(offset) => new = new.at(Place::at_offset(node.path.clone(), &node.origin.text, offset)),
                 None if is_ours => {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use lode_core::{Prepared, Problem, Relation, RelationKind, TableName, ViewText, WriteMode, WriteSpec, Written};
+use lode_core::{
+    OnViolation, Prepared, Problem, Relation, RelationKind, TableName, ViewText, WriteMode, WriteSpec, Written,
+};
 use lode_jobs::{NodeOutcome, NodeStatus};
 
 use super::compile::Compiled;
@@ -46,7 +48,9 @@ pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) 
     } else {
         reuse::keep(shared, node, &key, &written).await?;
     }
-    let mut outcome = NodeOutcome::new(NodeStatus::Success, shared.clock.now(), Duration::ZERO);
+    let is_warned = written.rules.iter().any(|rule| rule.on_violation == OnViolation::Warn && rule.violations > 0);
+    let status = if is_warned { NodeStatus::Warn } else { NodeStatus::Success };
+    let mut outcome = NodeOutcome::new(status, shared.clock.now(), Duration::ZERO);
     if node.materialized == Materialized::View {
         outcome.message = verb.to_owned();
     } else {

@@ -89,34 +89,30 @@ impl Plain {
     }
 }
 
-/// A failure with its what, where and fix.
+/// A failure or warning with its what, where and fix.
 pub(super) fn tell_failure(out: &Output, node: &NodeInfo, outcome: &NodeOutcome) {
+    let is_warning = outcome.status == NodeStatus::Warn;
+    let tell = |problem: &Problem| {
+        if is_warning { out.say(problem.render_as("warning")) } else { out.problem(problem) }
+    };
     match &outcome.problem {
+        // The node is named once: by the problem itself, or in front of it.
+        Some(problem) if problem.render().contains(&node.name) => tell(problem),
         Some(problem) => {
-            // The node is named once: by the problem itself, or in front of it.
-            let headline = problem.render();
-            if headline.contains(&node.name) {
-                out.problem(problem);
-            } else {
-                out.must_say(format!("in {}:", node.description()));
-                out.problem(problem);
-            }
+            out.must_say(format!("in {}:", node.description()));
+            tell(problem);
         }
         // `lode ingest` shows the problems of its sources itself, each with its place.
         None if node.resource_type == "ingest" => {}
         None => {
-            let word = if outcome.status == NodeStatus::Warn { "warning" } else { "error" };
-            let place = node.path.as_ref().map(|path| format!("\n  where: {path}")).unwrap_or_default();
+            let (message, rows) = (&outcome.message, words::rows(outcome));
+            let message = if rows.is_empty() { message } else { &rows };
             let mut problem =
-                Problem::new(lode_core::ErrorKind::Contract, format!("{}: {}", node.description(), outcome.message));
+                Problem::new(lode_core::ErrorKind::Contract, format!("{}: {message}", node.description()));
             if let Some(path) = &node.path {
                 problem = problem.at(lode_core::Place::of(path));
             }
-            if word == "error" {
-                out.problem(&problem);
-            } else {
-                out.say(format!("{word}: {}{place}", problem.what()));
-            }
+            tell(&problem);
         }
     }
 }

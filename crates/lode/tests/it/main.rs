@@ -6,6 +6,7 @@
     reason = "a test stops at what it did not expect, and says what it skips"
 )]
 
+mod damage;
 mod demo;
 mod docs;
 mod errors;

@@ -108,7 +108,7 @@ impl CsvFile {
         let width = self.header.len();
         let first_name = self.header.first().map(String::as_bytes).unwrap_or_default();
         let is_bad = |record: &Record| {
-            if record.fields as usize != width {
+            if record.fields as usize != width || record.is_run_together {
                 return true;
             }
             if !is_utf8 && !work.is_utf8(record) {
@@ -130,6 +130,9 @@ impl CsvFile {
                     "the record is not {} text; set `encoding` under `format: {{csv: …}}` if the file has another encoding",
                     self.encoding.name()
                 )
+            } else if record.is_run_together {
+                "a quote opens a field of several lines, and text follows its closing quote: the record may be several"
+                    .to_owned()
             } else if record.fields as usize != width {
                 format!("{} fields found, {width} expected", record.fields)
             } else {

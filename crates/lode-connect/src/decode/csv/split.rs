@@ -3,7 +3,8 @@
 //! The grammar, for reader and splitter alike, so that blocks may be cut before they are split:
 //! - A quote opens a quoted field only as the first byte of a field; anywhere else it is text (`6" pipe`).
 //! - In a quoted field a doubled quote is a quote; a single one ends the quoting, and what follows up to the delimiter is
-//!   appended as it stands.
+//!   appended as it stands. Behind a field of several lines it says that the quote meant to close something else: the
+//!   record is marked, as it may hold several.
 //! - The escape character, if there is one, makes the next byte text, in quotes and out of them.
 //! - LF, CRLF and a lone CR end a record outside quotes; blank lines are no records.
 //! - A record that starts with the comment character reaches to the end of its line, whatever stands in it.
@@ -155,6 +156,8 @@ pub(in super::super) struct Record {
     /// Place of its first field in the list of fields.
     pub(in super::super) first: u32,
     pub(in super::super) fields: u32,
+    /// Text stands behind the closing quote of a field of several lines.
+    pub(in super::super) is_run_together: bool,
 }
 
 /// Splits a block, some records at a time.
@@ -245,8 +248,8 @@ impl<'a> Splitter<'a> {
         let text = self.text;
         let Grammar { delimiter, quote, escape, comment } = self.grammar;
         let mut marks = Marks::new(text, self.at, &self.grammar);
-        let mut record =
-            Record { start: self.at as u32, end: 0, line: self.line, first: fields.len() as u32, fields: 0 };
+        let blank = Record { start: 0, end: 0, line: 0, first: 0, fields: 0, is_run_together: false };
+        let mut record = Record { start: self.at as u32, line: self.line, first: fields.len() as u32, ..blank };
         let mut start = self.at;
         // Bytes before this have had their meaning.
         let mut skip = self.at;
@@ -259,7 +262,9 @@ impl<'a> Splitter<'a> {
         while records.len() < full {
             let Some(at) = marks.next() else {
                 if start < text.len() || fields.len() > record.first as usize || is_open {
-                    push_field(fields, text, start, text.len(), is_open || closed.is_some(), closed, is_raw || is_open);
+                    let is_quoted = is_open || closed.is_some();
+                    record.is_run_together |=
+                        push_field(fields, text, start, text.len(), is_quoted, closed, is_raw || is_open);
                     record.end = text.len() as u32;
                     finish_record(&mut record, records, fields, text, is_comment);
                 }
@@ -297,20 +302,20 @@ impl<'a> Splitter<'a> {
                 continue;
             }
             if byte == delimiter {
-                push_field(fields, text, start, at, closed.is_some(), closed, is_raw);
+                record.is_run_together |= push_field(fields, text, start, at, closed.is_some(), closed, is_raw);
                 start = at + 1;
                 closed = None;
                 is_raw = false;
                 is_plain = true;
             } else if is_line_end {
                 let end = if byte == b'\n' && at > start && text.get(at - 1) == Some(&b'\r') { at - 1 } else { at };
-                push_field(fields, text, start, end, closed.is_some(), closed, is_raw);
+                record.is_run_together |= push_field(fields, text, start, end, closed.is_some(), closed, is_raw);
                 record.end = at as u32 + 1;
                 finish_record(&mut record, records, fields, text, is_comment);
                 start = at + 1;
                 closed = None;
                 is_raw = false;
-                record = Record { start: start as u32, end: 0, line: self.line, first: fields.len() as u32, fields: 0 };
+                record = Record { start: start as u32, line: self.line, first: fields.len() as u32, ..blank };
                 is_comment = comment.is_some() && text.get(start).copied() == comment;
                 is_plain = !is_comment;
             } else if Some(byte) == quote {
@@ -328,6 +333,7 @@ impl<'a> Splitter<'a> {
     }
 }
 
+/// Returns whether text stands behind the closing quote of a field of several lines.
 #[inline]
 fn push_field(
     fields: &mut Vec<Field>,
@@ -337,17 +343,26 @@ fn push_field(
     is_quoted: bool,
     closed: Option<usize>,
     is_raw: bool,
-) {
-    let field = if !is_quoted {
-        Field { start: start as u32 | if is_raw { RAW } else { 0 }, end: end as u32 }
-    } else {
-        // A lone CR before LF was cut off already; blanks behind the closing quote are part of the raw form.
-        match closed {
-            Some(at) if at + 1 == end && !is_raw => Field { start: (start as u32 + 1) | QUOTED, end: at as u32 },
-            _ => Field { start: start as u32 | QUOTED | RAW, end: end.min(text.len()) as u32 },
+) -> bool {
+    if !is_quoted {
+        fields.push(Field { start: start as u32 | if is_raw { RAW } else { 0 }, end: end as u32 });
+        return false;
+    }
+    // A lone CR before LF was cut off already; blanks behind the closing quote are part of the raw form.
+    match closed {
+        Some(at) if at + 1 == end && !is_raw => {
+            fields.push(Field { start: (start as u32 + 1) | QUOTED, end: at as u32 });
+            false
         }
-    };
-    fields.push(field);
+        _ => {
+            fields.push(Field { start: start as u32 | QUOTED | RAW, end: end.min(text.len()) as u32 });
+            closed.is_some_and(|at| {
+                let behind = text.get(at + 1..end).unwrap_or_default();
+                let quoted = text.get(start..at).unwrap_or_default();
+                !behind.trim_ascii().is_empty() && memchr::memchr2(b'\n', b'\r', quoted).is_some()
+            })
+        }
+    }
 }
 
 /// Ends the record. Blank lines and comments are none: their fields are dropped.
@@ -452,6 +467,15 @@ mod tests {
         assert_eq!(rows("a\\,b,\"c\\\"d\"\nx\\\ny,z\n", escaped), [["a,b", "c\"d"], ["x\ny", "z"]]);
         let comment = Grammar { comment: Some(b'#'), ..PLAIN };
         assert_eq!(rows("# a,\"b\n1,2\n#\n3,#4\n", comment), [["1", "2"], ["3", "#4"]]);
+    }
+
+    #[test]
+    fn text_behind_a_quoted_field_of_several_lines_marks_its_record() {
+        let text = "1,\"x, y\n2,z\n3,\"w\"\n4,\"a\nb\" \n5,\"q\"r\n";
+        let (mut records, mut fields) = (Vec::new(), Vec::new());
+        Splitter::new(text.as_bytes(), 0, PLAIN).next(9, &mut records, &mut fields);
+        let marked: Vec<bool> = records.iter().map(|record| record.is_run_together).collect();
+        assert_eq!(marked, [true, false, false]);
     }
 
     #[test]

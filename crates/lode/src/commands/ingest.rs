@@ -103,7 +103,7 @@ fn sheet() -> Sheet {
         ("source", Type::Text),
         ("table", Type::Text),
         ("files", Type::Int),
-        ("rows in", Type::Int),
+        ("rows_in", Type::Int),
         ("landed", Type::Int),
         ("quarantined", Type::Int),
         ("dropped", Type::Int),

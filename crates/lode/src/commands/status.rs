@@ -222,7 +222,7 @@ fn print(status: &Status, out: &Output) -> Result<(), Problem> {
         ("files", Type::Int),
         ("bytes", Type::Int),
         ("version", Type::Int),
-        ("written by", Type::Text),
+        ("written_by", Type::Text),
     ]);
     for table in &status.tables {
         let writer = table.entry.as_ref().and_then(|entry| writers.get(&entry.pipeline?));
@@ -267,7 +267,7 @@ fn print_sources(status: &Status, out: &Output) -> Result<(), Problem> {
         ("source", Type::Text),
         ("table", Type::Text),
         ("files", Type::Int),
-        ("rows in", Type::Int),
+        ("rows_in", Type::Int),
         ("landed", Type::Int),
         ("quarantined", Type::Int),
         ("dropped", Type::Int),

@@ -281,7 +281,7 @@ mod tests {
             column("source", "telemetry_of_the_fleet", false),
             column("table", "bronze.telemetry", false),
             column("files", "12", true),
-            column("rows in", "12345678", true),
+            column("rows_in", "12345678", true),
             column("landed", "12345678", true),
             column("quarantined", "1234", true),
             column("dropped", "0", true),

@@ -14,11 +14,11 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use lode_core::sql_type::SQL_TYPE_MARK;
-use lode_core::{BatchStream, Prepared, Problem, SqlSession};
+use lode_core::{BatchStream, Prepared, Problem, SqlSession, TableName};
 
 use crate::engine::Inner;
 use crate::problem::{self, Source};
-use crate::tables::resolve;
+use crate::tables::resolve::{self, Resolved};
 
 /// Batches between the pool's thread and the reader; a full channel makes the statement wait.
 const BATCHES_AHEAD: usize = 2;
@@ -55,6 +55,29 @@ impl Inner {
         session: &SqlSession,
     ) -> Result<Prepared, Problem> {
         let resolved = resolve::resolve(&self.catalog, &statement, session).await?;
+        self.plan_resolved(resolved, statement, sql, session).await
+    }
+
+    /// As `plan`, where the rows of `table` show the places at which they stand.
+    pub(crate) async fn plan_positioned(
+        self: &Arc<Self>,
+        statement: Statement,
+        sql: &str,
+        session: &SqlSession,
+        table: &TableName,
+    ) -> Result<Prepared, Problem> {
+        let mut resolved = resolve::resolve(&self.catalog, &statement, session).await?;
+        resolved.show_places_of(table);
+        self.plan_resolved(resolved, statement, sql, session).await
+    }
+
+    async fn plan_resolved(
+        self: &Arc<Self>,
+        resolved: Resolved,
+        statement: Statement,
+        sql: &str,
+        session: &SqlSession,
+    ) -> Result<Prepared, Problem> {
         let text = resolved.text(&statement, &session.default_schema);
         // A look into the history of a table is no snapshot among the inputs: nothing tells when it changes.
         let looks_inside = resolved.has_calls();

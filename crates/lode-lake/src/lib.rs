@@ -12,7 +12,7 @@ mod file;
 mod store;
 mod write;
 
-pub use change::{Applied, Operation, TableChange, Txn, apply};
+pub use change::{Applied, DeadRows, Operation, TableChange, Txn, apply};
 pub use convert::from_stored;
 pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
 pub use delta::{ColumnStats, CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};

@@ -1,5 +1,6 @@
 //! Statements of a person or a client: queries, and the DDL and DML that work.
 
+mod change;
 mod ddl;
 mod dml;
 mod names;
@@ -99,6 +100,8 @@ impl Engine {
             // A schema is there with its first table.
             Sql::CreateSchema { .. } => Ok(done("CREATE SCHEMA")),
             Sql::Drop { .. } => self.inner.drop_relations(inner, sql, session).await,
+            Sql::Delete(delete) => self.inner.delete(delete, sql, session).await,
+            Sql::Update(update) => self.inner.update(update, sql, session).await,
             Sql::Insert(ref insert) => self.inner.insert(insert, &statement, sql, session).await,
             other => Err(unsupported(&other.to_string(), sql, session)),
         }
@@ -121,7 +124,7 @@ fn unsupported(statement: &str, sql: &str, session: &SqlSession) -> Problem {
     let place = crate::problem::place_of_word(sql, &session.origin, first);
     let problem =
         Problem::new(ErrorKind::Unsupported, format!("`{}` is not supported", words.join(" ").to_lowercase())).fix(
-            "these work: select, explain, show tables | schemas | columns, describe, create table | view, drop, insert",
+            "these work: select, explain, show tables | schemas | columns, describe, create table | view, drop, insert, update, delete",
         );
     match place {
         Some(place) => problem.at(place),

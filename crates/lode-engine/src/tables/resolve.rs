@@ -20,6 +20,7 @@ use lode_catalog::{Catalog, RelationEntry, TableEntry, ViewEntry};
 use lode_core::{ErrorKind, Input, Place, Problem, SqlSession, TableName};
 use lode_lake::{Snapshot, Store};
 
+use super::positions::PositionedTable;
 use super::{LakeTable, Pins, view_schema};
 use crate::session::{DATABASE, Sessions};
 use crate::{parse, problem, statement};
@@ -35,6 +36,8 @@ pub(crate) struct Resolved {
     tables: HashMap<TableName, (TableEntry, Arc<Snapshot>)>,
     views: HashMap<TableName, (ViewEntry, Statement)>,
     calls: Vec<(String, Arc<dyn TableProvider>)>,
+    /// The table whose rows show where they stand.
+    positioned: Option<TableName>,
 }
 
 /// Looks up every relation that `statement` needs, views' own ones included.
@@ -157,6 +160,11 @@ impl Resolved {
         text
     }
 
+    /// Gives the rows of a table the columns that tell where they stand.
+    pub(crate) fn show_places_of(&mut self, table: &TableName) {
+        self.positioned = Some(table.clone());
+    }
+
     pub(crate) fn has_calls(&self) -> bool {
         !self.calls.is_empty()
     }
@@ -166,8 +174,13 @@ impl Resolved {
         let pins = Pins::default();
         for (name, (entry, snapshot)) in &self.tables {
             pins.note_input(Input { table: name.clone(), id: snapshot.definition.id, snapshot: snapshot.version });
-            let table = LakeTable::new(store, &entry.location, Arc::clone(snapshot)).map_err(problem::running)?;
-            pins.insert(name.clone(), Arc::new(table));
+            let snapshot = Arc::clone(snapshot);
+            let table: Arc<dyn TableProvider> = if self.positioned.as_ref() == Some(name) {
+                Arc::new(PositionedTable::new(store, &entry.location, snapshot).map_err(problem::running)?)
+            } else {
+                Arc::new(LakeTable::new(store, &entry.location, snapshot).map_err(problem::running)?)
+            };
+            pins.insert(name.clone(), table);
         }
         for (key, provider) in &self.calls {
             pins.insert_call(key.clone(), Arc::clone(provider));

@@ -8,12 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::Utc;
 use lode_core::{ErrorKind, Explain, SnapshotId, fail};
+use roaring::RoaringTreemap;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::action::{Add, Commit, CommitInfo, Remove, encode_path};
+use super::deletion_vector::Descriptor;
 use super::log::{LogState, Meta, commit_path, meta_data, read_commit};
-use super::{LiveFile, cache, checkpoint, protocol};
+use super::{LiveFile, cache, checkpoint, deletion_vector, protocol};
 use crate::{Applied, LakeError, Operation, Put, Store, TableChange, TableDefinition, Txn};
 
 /// Rounds against other writers before we ask to be called again.
@@ -147,7 +149,12 @@ async fn plan(store: &Store, change: &TableChange, state: Option<&LogState>) -> 
         return Err(refused(change, format!("it needs {feature}, which Lode cannot write")));
     }
     let mut commit = Commit::default();
-    let definition = merged_definition(store, change, state).await?;
+    let mut definition = merged_definition(store, change, state).await?;
+    if !change.dead.is_empty() && state.meta.definition.properties.get(protocol::VECTORS).is_none_or(|on| on != "true")
+    {
+        let allowing = definition.get_or_insert_with(|| state.meta.definition.clone());
+        allowing.properties.insert(protocol::VECTORS.to_owned(), "true".to_owned());
+    }
     if let Some(definition) = &definition {
         let meta = meta_data(definition, state.meta.raw.created_time)
             .map_err(|sql| refused(change, format!("type {sql} has no Delta type")))?;
@@ -156,6 +163,7 @@ async fn plan(store: &Store, change: &TableChange, state: Option<&LogState>) -> 
         commit.meta_data = (meta != state.meta.raw).then_some(meta);
     }
     let removed = removed(store, change, state).await?;
+    let marked = marked(store, change, &removed).await?;
     let is_append_only = state.meta.definition.properties.get("delta.appendOnly").is_some_and(|value| value == "true");
     if is_append_only && !removed.is_empty() {
         return Err(refused(change, "it is append-only"));
@@ -165,6 +173,13 @@ async fn plan(store: &Store, change: &TableChange, state: Option<&LogState>) -> 
     let data_change = change.label != "OPTIMIZE";
     commit.removes = removed.iter().map(|file| remove(file, data_change, now_ms)).collect();
     commit.adds = adds(change, data_change)?;
+    for (file, vector) in marked {
+        let mut add = Add::of(&file.file, Some(vector), data_change).map_err(|error| encode(change, error))?;
+        if let Some(raw) = &file.raw_path {
+            add.path = raw.to_string();
+        }
+        commit.adds.push(add);
+    }
     commit.info = info(change, &commit, now_ms);
     commit.info.read_version = Some(state.version);
     Ok(commit)
@@ -229,7 +244,33 @@ async fn meta_at(store: &Store, change: &TableChange, state: &LogState) -> Resul
     loaded.map(|state| state.meta).ok_or_else(|| refused(change, format!("snapshot {} is gone", change.base)))
 }
 
-/// The live files that the change takes out.
+/// Of the files that the change takes out, those that stay in part, each with the vector of all its dead rows.
+async fn marked(
+    store: &Store,
+    change: &TableChange,
+    removed: &[LiveFile],
+) -> Result<Vec<(LiveFile, Descriptor)>, LakeError> {
+    let by_path: HashMap<&str, &LiveFile> = removed.iter().map(|file| (file.file.path.as_str(), file)).collect();
+    let (mut files, mut vectors) = (Vec::new(), Vec::new());
+    for dead in &change.dead {
+        let Some(file) = by_path.get(dead.path.as_str()) else { continue };
+        let mut rows = match file.vector.as_deref() {
+            Some(before) => before.read(store, change.location.trim_matches('/')).await?,
+            None => RoaringTreemap::new(),
+        };
+        rows |= &dead.rows;
+        // A file without a living row goes.
+        if file.file.stats.as_ref().is_some_and(|stats| rows.len() >= stats.num_records) {
+            continue;
+        }
+        files.push((*file).clone());
+        vectors.push(rows);
+    }
+    let descriptors = deletion_vector::write(store, change.location.trim_matches('/'), &vectors).await?;
+    Ok(files.into_iter().zip(descriptors).collect())
+}
+
+/// The live files that the change takes out, whole or in part.
 async fn removed(store: &Store, change: &TableChange, state: &LogState) -> Result<Vec<LiveFile>, LakeError> {
     match change.operation {
         Operation::Append => Ok(Vec::new()),
@@ -254,7 +295,8 @@ async fn rewritten(store: &Store, change: &TableChange, state: &LogState) -> Res
             return Err(refused(change, format!("rows were written in version {version}, after they were read")));
         }
     }
-    let wanted: HashSet<&str> = change.remove.iter().map(String::as_str).collect();
+    let in_part = change.dead.iter().map(|dead| dead.path.as_str());
+    let wanted: HashSet<&str> = change.remove.iter().map(String::as_str).chain(in_part).collect();
     let files: Vec<LiveFile> =
         state.files.values().filter(|file| wanted.contains(file.file.path.as_str())).cloned().collect();
     if files.len() != wanted.len() {
@@ -276,7 +318,7 @@ async fn rewritten(store: &Store, change: &TableChange, state: &LogState) -> Res
 }
 
 fn adds(change: &TableChange, data_change: bool) -> Result<Vec<Add>, LakeError> {
-    change.add.iter().map(|file| Add::of(file, data_change).map_err(|error| encode(change, error))).collect()
+    change.add.iter().map(|file| Add::of(file, None, data_change).map_err(|error| encode(change, error))).collect()
 }
 
 fn remove(file: &LiveFile, data_change: bool, now_ms: i64) -> Remove {

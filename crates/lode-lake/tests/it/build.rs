@@ -71,6 +71,7 @@ pub(crate) fn change(base: i64, operation: Operation, add: Vec<DataFile>) -> Tab
         definition: None,
         add,
         remove: Vec::new(),
+        dead: Vec::new(),
         label: "WRITE".to_owned(),
     }
 }

@@ -10,6 +10,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as Sql, TableObject};
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
@@ -71,6 +72,25 @@ impl Inner {
         self.plan_resolved(resolved, statement, sql, session).await
     }
 
+    /// As `plan`, for an INSERT into `table`: its rows in the table's columns.
+    pub(crate) async fn plan_insert(
+        self: &Arc<Self>,
+        mut statement: Statement,
+        sql: &str,
+        session: &SqlSession,
+        table: &TableName,
+    ) -> Result<Prepared, Problem> {
+        let mut resolved = resolve::resolve(&self.catalog, &statement, session).await?;
+        resolved.insert_into(table);
+        if let Statement::Statement(inner) = &mut statement
+            && let Sql::Insert(insert) = inner.as_mut()
+        {
+            let name = [table.schema.as_str(), resolve::INSERTED].map(|part| Ident::with_quote('"', part));
+            insert.table = TableObject::TableName(ObjectName::from(name.to_vec()));
+        }
+        self.plan_resolved(resolved, statement, sql, session).await
+    }
+
     async fn plan_resolved(
         self: &Arc<Self>,
         resolved: Resolved,
@@ -122,6 +142,8 @@ impl Inner {
         let mut functions: Vec<String> = base.scalar_functions().keys().cloned().collect();
         functions.extend(base.aggregate_functions().keys().cloned());
         functions.extend(base.window_functions().keys().cloned());
+        // Those with an underscore stand for casts and the like.
+        functions.retain(|name| !name.starts_with('_'));
         functions.sort_unstable();
         problem::explain_in(error, &Source { sql, origin: &session.origin, tables: &tables, functions: &functions })
     }

@@ -193,12 +193,9 @@ impl LakeTable {
     }
 }
 
-/// A column as statements see it. A uuid stays text, so that it compares with text.
+/// A column as statements see it.
 fn shown(field: &Field) -> Field {
-    let data_type = match field.data_type() {
-        DataType::FixedSizeBinary(16) => DataType::Utf8View,
-        other => without_ids(other),
-    };
+    let data_type = without_ids(field.data_type());
     let mark = field.metadata().get(SQL_TYPE_MARK).map(|mark| (SQL_TYPE_MARK.to_owned(), mark.clone()));
     Field::new(field.name(), data_type, field.is_nullable()).with_metadata(mark.into_iter().collect())
 }

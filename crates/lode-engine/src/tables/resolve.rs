@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::common::TableReference;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::session_state::SessionState;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::resolve::resolve_table_references;
@@ -38,7 +40,13 @@ pub(crate) struct Resolved {
     calls: Vec<(String, Arc<dyn TableProvider>)>,
     /// The table whose rows show where they stand.
     positioned: Option<TableName>,
+    /// The table that the statement inserts into.
+    inserted: Option<TableName>,
 }
+
+/// Stands for the target of an INSERT, so that its columns take text that becomes a uuid when it is written: the planner
+/// knows no cast for that. The same table may be read by its own name.
+pub(crate) const INSERTED: &str = "__lode_inserted";
 
 /// Looks up every relation that `statement` needs, views' own ones included.
 pub(crate) async fn resolve(
@@ -165,6 +173,11 @@ impl Resolved {
         self.positioned = Some(table.clone());
     }
 
+    /// Gives the planner a target of the columns of `table`.
+    pub(crate) fn insert_into(&mut self, table: &TableName) {
+        self.inserted = Some(table.clone());
+    }
+
     pub(crate) fn has_calls(&self) -> bool {
         !self.calls.is_empty()
     }
@@ -180,6 +193,10 @@ impl Resolved {
             } else {
                 Arc::new(LakeTable::new(store, &entry.location, snapshot).map_err(problem::running)?)
             };
+            if self.inserted.as_ref() == Some(name) {
+                let schema = Arc::new(Schema::new(table.schema().fields().iter().map(taken).collect::<Vec<_>>()));
+                pins.insert(TableName::new(&name.schema, INSERTED), Arc::new(EmptyTable::new(schema)));
+            }
             pins.insert(name.clone(), table);
         }
         for (key, provider) in &self.calls {
@@ -223,6 +240,14 @@ impl Resolved {
             pins.insert(name.clone(), Arc::new(ViewTable::new(plan, Some(view.sql.clone()))));
             Ok(())
         })
+    }
+}
+
+/// A column of an insert's target.
+fn taken(field: &FieldRef) -> FieldRef {
+    match field.data_type() {
+        DataType::FixedSizeBinary(16) => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+        _ => Arc::clone(field),
     }
 }
 

@@ -9,7 +9,7 @@ use arrow::json::writer::{LineDelimited, WriterBuilder};
 use chrono::{DateTime, Utc};
 
 use lode_catalog::{QuarantineRows, RejectedRow};
-use lode_core::{AttemptId, Epoch, ErrorKind, Problem, RuleCount, TableName, Violation};
+use lode_core::{AttemptId, Epoch, ErrorKind, Place, Problem, RuleCount, TableName, Violation};
 use lode_lake::{DataFile, DeadRows, Store, TableDefinition, TableWriter, WriterOptions};
 
 use super::conform::conform;
@@ -202,7 +202,13 @@ fn refused(table: &TableName, what: &str, first: &Violation, failed: &[Violation
         format!("rows for \"{table}\" break {what} \"{}\"; nothing was written", first.rule),
     );
     let reasons: Vec<&str> = failed.iter().map(|violation| violation.reason.as_str()).collect();
-    problem.cause(reasons.join("; ")).fix("correct the rows, or set `on_violation: quarantine` to keep them apart")
+    let problem = problem.cause(reasons.join("; "));
+    match what {
+        "expectation" => problem
+            .at(Place::of(format!("expectation {}", first.rule)))
+            .fix("correct the rows, or set `on_violation: quarantine` to keep them apart"),
+        _ => problem.fix("correct the rows, or make the table without the check"),
+    }
 }
 
 /// The rows of the violations, one JSON object each.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, Rows as KeyRows, SortField};
 use datafusion::common::ScalarValue;
@@ -17,10 +17,13 @@ use super::lane::{Lane, LaneEnd, Shared};
 use super::old::Old;
 use super::target::Target;
 use crate::engine::Inner;
+use crate::functions::casts::text_of;
 use crate::problem;
 
 /// Bytes that a key takes beyond its own: its place in a hash table that may just have doubled, and its allocation.
 const KEY_OVERHEAD_BYTES: usize = 96;
+/// Characters of a key's value in an error.
+const KEY_CHARS: usize = 80;
 
 /// The keys of the incoming rows. A key with a NULL in it equals no other, as in SQL.
 pub(crate) struct Keys {
@@ -98,15 +101,20 @@ impl Keys {
     /// Which of the two rows would win depends on chance: refused, as by PostgreSQL (21000).
     fn second_row(&self, columns: &[ArrayRef], at: usize) -> Problem {
         let value = |column: &ArrayRef| {
-            let shown = ScalarValue::try_from_array(column, at).map(|value| value.to_string()).unwrap_or_default();
-            shown.chars().take(80).collect::<String>()
+            let texts = text_of(&column.slice(at, 1)).unwrap_or_else(|_| column.slice(0, 0));
+            let text = texts.as_string_view_opt().and_then(|texts| texts.iter().next().flatten()).unwrap_or_default();
+            text.chars().take(KEY_CHARS).collect::<String>()
         };
         let parts = self.columns.iter().zip(columns).map(|(name, column)| format!("{name} = {}", value(column)));
         let (key, list) = (parts.collect::<Vec<_>>().join(", "), self.columns.join(", "));
-        Problem::new(ErrorKind::Data, format!("two rows of this run have the key {key}, and a merge takes one; nothing was written"))
-            .fix(format!(
-                "keep one: `row_number() over (partition by {list} order by …) = 1`; or keep all: `incremental_strategy: delete+insert`"
-            ))
+        Problem::new(
+            ErrorKind::Data,
+            format!("two rows of this run have the key {key}, and a merge takes one; nothing was written"),
+        )
+        .fix(format!(
+            "number them, `row_number() over (partition by {list} order by …) as n`, and keep `n = 1`; or keep all: \
+                 `incremental_strategy: delete+insert`"
+        ))
     }
 
     /// Lowest and highest value of the first key column; `None` without keys.

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::{execute_stream, execute_stream_partitioned};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as Sql;
 use futures::{StreamExt, TryStreamExt, future};
 
 use lode_catalog::{CatalogChange, CatalogError, Counts, Draft, Pipeline, PipelineKind, SealContent};
@@ -89,7 +91,12 @@ impl Inner {
                 let Some(prepared) = plan else { return Err(error.into()) };
                 let session = Planned::of(&prepared)?.session.clone();
                 let statement = single(&prepared.sql, &session.origin)?;
-                let again = self.plan(statement, &prepared.sql, &session).await?;
+                let is_insert =
+                    matches!(&statement, Statement::Statement(inner) if matches!(inner.as_ref(), Sql::Insert(_)));
+                let again = match is_insert {
+                    true => self.plan_insert(statement, &prepared.sql, &session, &spec.target).await?,
+                    false => self.plan(statement, &prepared.sql, &session).await?,
+                };
                 self.write_once(&pipeline, author, Rows::Plan(again), spec).await.map_err(Attempt::into_problem)
             }
             other => other.map_err(Attempt::into_problem),

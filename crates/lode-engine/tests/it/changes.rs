@@ -126,7 +126,7 @@ async fn values_of_every_type_outlive_an_update_of_another_column() {
         fixture.must("update t set id = id + 1").await;
         assert_eq!(fixture.must("select u, at, tm::text, i::text, j, b::text, l::text, f from t").await, before);
         fixture.must("update t set u = 'B0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', j = '[]', l = array['y'] where u = 'a0eebc999c0b4ef8bb6d6bb9bd380a11'").await;
-        let rows = fixture.must("select id, u, j, l[1] from t").await;
+        let rows = fixture.must("select id, u::text, j, l[1] from t").await;
         assert_eq!(rows, ["2|b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11|[]|y"]);
         assert_eq!(fixture.must("describe t").await[1], "u|uuid|t");
     }

@@ -4,13 +4,13 @@ use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as Sql, TableObject};
+use datafusion::sql::sqlparser::ast::{Ident, Insert, ObjectName, Statement as Sql, TableObject};
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
@@ -19,7 +19,7 @@ use lode_core::{BatchStream, Prepared, Problem, SqlSession, TableName};
 
 use crate::engine::Inner;
 use crate::problem::{self, Source};
-use crate::tables::resolve::{self, Resolved};
+use crate::tables::resolve::{self, InsertedColumn, Resolved};
 
 /// Batches between the pool's thread and the reader; a full channel makes the statement wait.
 const BATCHES_AHEAD: usize = 2;
@@ -81,7 +81,11 @@ impl Inner {
         table: &TableName,
     ) -> Result<Prepared, Problem> {
         let mut resolved = resolve::resolve(&self.catalog, &statement, session).await?;
-        resolved.insert_into(table);
+        let texts = match resolved.has_uuids(table) {
+            true => self.text_columns(&statement, sql, session).await,
+            false => Vec::new(),
+        };
+        resolved.insert_into(table, texts);
         if let Statement::Statement(inner) = &mut statement
             && let Sql::Insert(insert) = inner.as_mut()
         {
@@ -89,6 +93,28 @@ impl Inner {
             insert.table = TableObject::TableName(ObjectName::from(name.to_vec()));
         }
         self.plan_resolved(resolved, statement, sql, session).await
+    }
+
+    /// Places of the columns of an INSERT's rows that are text.
+    async fn text_columns(
+        self: &Arc<Self>,
+        statement: &Statement,
+        sql: &str,
+        session: &SqlSession,
+    ) -> Vec<InsertedColumn> {
+        let Statement::Statement(inner) = statement else { return Vec::new() };
+        let Sql::Insert(Insert { source: Some(source), columns, .. }) = inner.as_ref() else { return Vec::new() };
+        let query = Statement::Statement(Box::new(Sql::Query(source.clone())));
+        // Rows that only the target's types settle, as in `values ('1e20'), (2)`, cannot be planned alone: they are literals.
+        let Ok(rows) = self.plan(query, sql, session).await else { return vec![InsertedColumn::Any] };
+        let is_text =
+            |field: &Arc<Field>| matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        let texts = rows.schema.fields().iter().enumerate().filter(|(_, field)| is_text(field)).map(|(at, _)| at);
+        let column = |at: usize| match columns.get(at).and_then(|name| name.0.last()).and_then(|part| part.as_ident()) {
+            Some(name) => InsertedColumn::Named(crate::statement::folded(name)),
+            None => InsertedColumn::At(at),
+        };
+        texts.map(column).collect()
     }
 
     async fn plan_resolved(

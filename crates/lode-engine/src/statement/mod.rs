@@ -18,6 +18,7 @@ use lode_core::{BatchStream, ErrorKind, Place, Problem, SqlSession};
 use crate::engine::Engine;
 use crate::parse;
 
+pub(crate) use names::folded;
 pub(crate) use tables::{TABLE_FUNCTIONS, register_table_functions, table_function};
 
 /// What one statement gave.

@@ -40,8 +40,16 @@ pub(crate) struct Resolved {
     calls: Vec<(String, Arc<dyn TableProvider>)>,
     /// The table whose rows show where they stand.
     positioned: Option<TableName>,
-    /// The table that the statement inserts into.
-    inserted: Option<TableName>,
+    /// The table that the statement inserts into, and its columns that are given text.
+    inserted: Option<(TableName, Vec<InsertedColumn>)>,
+}
+
+/// A column of an INSERT, by name or by its place.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum InsertedColumn {
+    Named(String),
+    At(usize),
+    Any,
 }
 
 /// Stands for the target of an INSERT, so that its columns take text that becomes a uuid when it is written: the planner
@@ -173,9 +181,15 @@ impl Resolved {
         self.positioned = Some(table.clone());
     }
 
-    /// Gives the planner a target of the columns of `table`.
-    pub(crate) fn insert_into(&mut self, table: &TableName) {
-        self.inserted = Some(table.clone());
+    /// Whether a column of `table` is a uuid.
+    pub(crate) fn has_uuids(&self, table: &TableName) -> bool {
+        let is_uuid = |field: &FieldRef| field.data_type() == &DataType::FixedSizeBinary(16);
+        self.tables.get(table).is_some_and(|(_, snapshot)| snapshot.schema().fields().iter().any(is_uuid))
+    }
+
+    /// Gives the planner a target of the columns of `table`; a uuid takes text where it is among `texts`.
+    pub(crate) fn insert_into(&mut self, table: &TableName, texts: Vec<InsertedColumn>) {
+        self.inserted = Some((table.clone(), texts));
     }
 
     pub(crate) fn has_calls(&self) -> bool {
@@ -193,8 +207,15 @@ impl Resolved {
             } else {
                 Arc::new(LakeTable::new(store, &entry.location, snapshot).map_err(problem::running)?)
             };
-            if self.inserted.as_ref() == Some(name) {
-                let schema = Arc::new(Schema::new(table.schema().fields().iter().map(taken).collect::<Vec<_>>()));
+            if let Some((_, texts)) = self.inserted.as_ref().filter(|(inserted, _)| inserted == name) {
+                let schema = table.schema();
+                let fields = schema.fields().iter().enumerate().map(|(at, field)| {
+                    let is_text = texts.contains(&InsertedColumn::Any)
+                        || texts.contains(&InsertedColumn::At(at))
+                        || texts.contains(&InsertedColumn::Named(field.name().clone()));
+                    if is_text { taken(field) } else { Arc::clone(field) }
+                });
+                let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
                 pins.insert(TableName::new(&name.schema, INSERTED), Arc::new(EmptyTable::new(schema)));
             }
             pins.insert(name.clone(), table);
@@ -243,7 +264,7 @@ impl Resolved {
     }
 }
 
-/// A column of an insert's target.
+/// A column that is given text.
 fn taken(field: &FieldRef) -> FieldRef {
     match field.data_type() {
         DataType::FixedSizeBinary(16) => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),

@@ -32,6 +32,9 @@ async fn a_value_of_each_type_comes_back_as_what_it_was() {
         fixture.must(&format!("create table t (id int, x {sql_type})")).await;
         fixture.must(&format!("insert into t values (1, {literal}), (2, null)")).await;
         fixture.must("create table copy as select * from t").await;
+        fixture.must("insert into copy select * from t where id = 2; insert into copy (x, id) select x, 3 from t where id < 0").await;
+        fixture.must(&format!("insert into copy (x, id) select {literal}, 4; delete from copy where id = 4")).await;
+        fixture.must("delete from copy where id = 2; insert into copy select * from t where id = 2").await;
         let spec = WriteSpec::new("gold.copy".parse().unwrap(), WriteMode::Append);
         let prepared = fixture.engine.prepare("select * from t", &fixture.session).await.unwrap();
         fixture.engine.write(&prepared, &spec).await.unwrap();

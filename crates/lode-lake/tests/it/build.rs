@@ -16,7 +16,7 @@ pub(crate) const LOCATION: &str = "bronze/events";
 
 pub(crate) fn stores() -> (tempfile::TempDir, Vec<Store>) {
     let folder = tempfile::tempdir().unwrap();
-    let stores = vec![Store::local(folder.path()).unwrap(), Store::memory()];
+    let stores = vec![Store::local(folder.path()).unwrap(), Store::memory(), Store::memory_bucket()];
     (folder, stores)
 }
 

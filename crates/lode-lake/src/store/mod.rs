@@ -20,7 +20,7 @@ use lode_core::config::Environment;
 use lode_core::{ErrorKind, task};
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
-use object_store::{ListResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{GetOptions, ListResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
@@ -43,8 +43,8 @@ pub use sink::FileSink;
 const CONFLICTS_END: Duration = Duration::from_secs(20);
 /// Objects that are read whole: logs, seals, copies of the metadata DB.
 const WHOLE_MAX_BYTES: u64 = 4 << 30;
-/// Larger ones are replaced in parts, each with a deadline of its own.
-const REPLACED_AT_ONCE_BYTES: usize = 32 << 20;
+/// Larger ones move to and from a bucket in pieces, each with a deadline of its own.
+const AT_ONCE_BYTES: u64 = 32 << 20;
 
 /// Outcome of a put-if-absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,7 +262,7 @@ impl Store {
     /// Replaces `path` atomically. Only for pointers and projections that can be made again.
     pub async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<(), LakeError> {
         let put = match self.backend {
-            Backend::Remote { .. } if bytes.len() > REPLACED_AT_ONCE_BYTES => {
+            Backend::Remote { .. } if bytes.len() as u64 > AT_ONCE_BYTES => {
                 upload::replace(self.objects.as_ref(), path, bytes).await
             }
             _ => self.objects.put(path, bytes.into()).await.map(|_| ()),
@@ -285,12 +285,34 @@ impl Store {
             return Err(io_error("read", &self.shown(path), large));
         }
         let tag = got.meta.e_tag.clone();
-        let bytes = got.bytes().await.map_err(failed)?;
+        let bytes = match self.backend {
+            Backend::Remote { .. } if expected > AT_ONCE_BYTES => self.get_in_pieces(path, expected, &tag).await,
+            _ => got.bytes().await,
+        };
+        let bytes = bytes.map_err(failed)?;
         if bytes.len() as u64 != expected {
             let cut = io::Error::other(format!("got {} of {expected} bytes", bytes.len()));
             return Err(io_error("read", &self.shown(path), cut));
         }
         Ok((bytes, tag))
+    }
+
+    /// All pieces are of the one object that has this tag.
+    async fn get_in_pieces(
+        &self,
+        path: &StorePath,
+        size_bytes: u64,
+        tag: &Option<String>,
+    ) -> object_store::Result<Bytes> {
+        let mut whole = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or_default());
+        let mut start = 0;
+        while start < size_bytes {
+            let end = size_bytes.min(start + AT_ONCE_BYTES);
+            let options = GetOptions { range: Some((start..end).into()), if_match: tag.clone(), ..Default::default() };
+            whole.extend_from_slice(&self.objects.get_opts(path, options).await?.bytes().await?);
+            start = end;
+        }
+        Ok(whole.into())
     }
 
     /// `None` when there is nothing under that name.

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use lode_core::ErrorKind;
+use lode_core::{ErrorKind, Explain};
 use object_store::{MultipartUpload, ObjectStore, PutPayload};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -71,7 +71,7 @@ impl Upload {
         self.buffer.extend_from_slice(bytes.get(..taken).unwrap_or_default());
         self.size_bytes += taken as u64;
         if self.buffer.len() == PART_BYTES {
-            self.send().map_err(io::Error::other)?;
+            self.send().map_err(|error| io::Error::new(io_kind(error.kind()), error))?;
         }
         Ok(taken)
     }
@@ -153,6 +153,15 @@ impl Drop for Upload {
             }
             let _ = parts.abort().await;
         }));
+    }
+}
+
+/// The writer of a file reads the kind of a failure back out of the I/O error.
+fn io_kind(kind: ErrorKind) -> io::ErrorKind {
+    match kind {
+        ErrorKind::Full => io::ErrorKind::StorageFull,
+        ErrorKind::Denied => io::ErrorKind::PermissionDenied,
+        _ => io::ErrorKind::Other,
     }
 }
 

@@ -12,9 +12,11 @@ use lode_core::config::Environment;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::{HttpError, HttpErrorKind, SpawnedReqwestConnector};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientConfigKey, CredentialProvider, Error, ObjectStore, RetryConfig};
+use object_store::{
+    BackoffConfig, ClientConfigKey, CredentialProvider, Error, ObjectStore, RetryConfig, StaticCredentialProvider,
+};
 use tokio::runtime::{Handle, Runtime};
 
 use super::location::{Account, Kind, Place};
@@ -249,9 +251,6 @@ impl Asked<'_> {
         if let Some(key) = self.options.get("service_account_key") {
             builder = builder.with_service_account_key(key);
         }
-        if let Some(anonymous) = self.options.flag("anonymous") {
-            builder = builder.with_skip_signature(anonymous);
-        }
         let endpoint = self.options.get("endpoint").map(str::to_owned);
         let endpoint = endpoint.or_else(|| builder.get_config_value(&GoogleConfigKey::BaseUrl));
         let endpoint = endpoint.unwrap_or_else(|| "https://storage.googleapis.com".into());
@@ -264,8 +263,11 @@ impl Asked<'_> {
         for (key, value) in CLIENT {
             builder = builder.with_config(GoogleConfigKey::Client(key), value);
         }
-        let is_signed = builder.get_config_value(&GoogleConfigKey::SkipSignature).is_none_or(|skip| skip != "true");
-        if is_signed {
+        if self.options.flag("anonymous") == Some(true) {
+            // Told to skip signatures, the library asks for a token all the same before it writes.
+            let nobody = GcpCredential { bearer: String::new() };
+            builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
+        } else {
             let first = builder.clone().with_retry(retry_credentials()).build().map_err(|error| self.wrong(error))?;
             let credentials = Arc::clone(first.credentials());
             self.see(credentials.as_ref()).await?;
@@ -476,4 +478,81 @@ pub(super) fn is_conflict(error: &Error) -> bool {
     let Error::AlreadyExists { source, .. } = error else { return false };
     let text = chain(Some(source.as_ref()));
     text.contains("409 Conflict") && !text.contains("BlobAlreadyExists")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn connected(location: &str, options: &[(&str, &str)], variables: &[(&str, &str)]) -> Connected {
+        let options = options.iter().fold(StoreOptions::default(), |all, (key, value)| all.with(key, *value).unwrap());
+        let env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        connect(&location.parse().unwrap(), &options, &env).await.unwrap()
+    }
+
+    /// The library shows the address of its requests only there.
+    fn asks(connected: &Connected, address: &str) -> bool {
+        format!("{:?}", connected.objects).contains(address)
+    }
+
+    const KEY: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "hush")];
+
+    #[tokio::test]
+    async fn addresses_follow_region_style_and_endpoint() {
+        let own = connected("s3://lake/x", &[("region", "eu-west-1")], &KEY).await;
+        assert_eq!(own.endpoint, "https://s3.eu-west-1.amazonaws.com");
+        assert!(asks(&own, "bucket_endpoint: \"https://lake.s3.eu-west-1.amazonaws.com\""), "{:?}", own.objects);
+        let dotted = connected("s3://la.ke", &[], &[&KEY[..], &[("AWS_REGION", "eu-west-2")]].concat()).await;
+        assert!(asks(&dotted, "\"https://s3.eu-west-2.amazonaws.com/la.ke\""), "{:?}", dotted.objects);
+        let other =
+            connected("s3://lake", &[], &[&KEY[..], &[("AWS_ENDPOINT_URL_S3", "https://minio:9000")]].concat()).await;
+        assert!(asks(&other, "\"https://minio:9000/lake\""), "{:?}", other.objects);
+        let hosted = [("endpoint", "https://minio:9000"), ("path_style", "false")];
+        let hosted = connected("s3://lake", &hosted, &KEY).await;
+        assert!(asks(&hosted, "\"https://lake.minio:9000\""), "{:?}", hosted.objects);
+    }
+
+    #[tokio::test]
+    async fn options_go_over_variables() {
+        let variables = [&KEY[..], &[("AWS_REGION", "eu-west-1"), ("AWS_ENDPOINT_URL", "http://there")]].concat();
+        let options = [
+            ("region", "us-west-2"),
+            ("endpoint", "https://here"),
+            ("access_key_id", "mine"),
+            ("secret_access_key", "x"),
+        ];
+        let both = connected("s3://lake", &options, &variables).await;
+        assert_eq!(both.endpoint, "https://here");
+        assert!(asks(&both, "region: \"us-west-2\"") && asks(&both, "key_id: \"mine\""), "{:?}", both.objects);
+    }
+
+    #[tokio::test]
+    async fn oci_takes_the_key_of_the_variables_and_not_the_place() {
+        let elsewhere =
+            [("AWS_REGION", "eu-west-1"), ("AWS_ENDPOINT_URL", "http://there"), ("OCI_REGION", "eu-frankfurt-1")];
+        let oci = connected("oci://lake@space/x", &[], &[&KEY[..], &elsewhere].concat()).await;
+        assert_eq!(oci.endpoint, "https://space.compat.objectstorage.eu-frankfurt-1.oci.customer-oci.com");
+        assert!(asks(&oci, &format!("\"{}/lake\"", oci.endpoint)) && asks(&oci, "region: \"eu-frankfurt-1\""));
+    }
+
+    #[tokio::test]
+    async fn azure_finds_its_account() {
+        let key = [("AZURE_STORAGE_ACCOUNT_KEY", "aHVzaA=="), ("AZURE_STORAGE_ACCOUNT_NAME", "theirs")];
+        let cloud = connected("abfss://lake@mine.dfs.core.chinacloudapi.cn/x", &[], &key).await;
+        assert_eq!(cloud.endpoint, "https://mine.blob.core.chinacloudapi.cn");
+        assert!(asks(&cloud, "account: \"mine\""), "{:?}", cloud.objects);
+        assert_eq!(connected("az://lake/x", &[], &key).await.endpoint, "https://theirs.blob.core.windows.net");
+        let option = connected("az://lake/x", &[("account", "ours")], &key).await;
+        assert_eq!(option.endpoint, "https://ours.blob.core.windows.net");
+    }
+
+    #[test]
+    fn only_a_409_that_names_no_file_is_a_conflict() {
+        let there = |source: &str| Error::AlreadyExists { path: "x".into(), source: source.into() };
+        assert!(is_conflict(&there("status code: 409 Conflict: <Code>ConditionalRequestConflict</Code>")));
+        assert!(is_conflict(&there("status code: 409 Conflict: <Code>ConcurrentObjectUpdate</Code>")));
+        assert!(!is_conflict(&there("status code: 409 Conflict: <Code>BlobAlreadyExists</Code>")));
+        assert!(!is_conflict(&there("status code: 412 Precondition Failed")));
+        assert!(!is_conflict(&Error::Generic { store: "S3", source: "409 Conflict".into() }));
+    }
 }

@@ -184,6 +184,11 @@ impl Request {
         self.head.starts_with(&format!("{method} "))
     }
 
+    /// Path and query.
+    pub(crate) fn target(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+
     /// Sends it on, without the headers whose name is given. The answer closes the connection.
     pub(crate) fn forward(&self, endpoint: &str, without: &str) -> Vec<u8> {
         let kept = |line: &&str| {

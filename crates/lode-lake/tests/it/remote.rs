@@ -292,47 +292,110 @@ async fn missing_credentials_are_named_soon() {
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
-/// An S3 of one object a name, enough for the probe; `odd` answers first.
-fn tiny_s3(odd: impl Fn(&Request) -> Option<Vec<u8>> + Send + Sync + 'static) -> String {
+/// A bucket of a few answers, enough for the probe, in the form that S3 and Google Cloud share; `odd` answers first.
+fn tiny_bucket(odd: impl Fn(&Request) -> Option<Vec<u8>> + Send + Sync + 'static) -> String {
     let files: parking_lot::Mutex<std::collections::BTreeMap<String, Vec<u8>>> = Default::default();
+    const WRITTEN: &str =
+        "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nx-goog-generation: 1\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT";
     serve(move |request| {
         if let Some(reply) = odd(request) {
             return reply;
         }
-        let target = request.head.split(' ').nth(1).unwrap().to_owned();
+        let target = decoded(request.target());
         let mut files = files.lock();
-        let is_create = request.head.to_ascii_lowercase().contains("\r\nif-none-match: *");
+        let head = request.head.to_ascii_lowercase();
+        let is_create = head.contains("\r\nif-none-match: *") || head.contains("\r\nx-goog-if-generation-match: 0");
         if request.is("PUT") {
             if is_create && files.contains_key(&target) {
                 return reply("412 Precondition Failed", "<Error><Code>PreconditionFailed</Code></Error>");
             }
             files.insert(target, request.body.clone());
-            return b"HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec();
+            return format!("{WRITTEN}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes();
         }
         if request.is("POST") {
             return reply("200 OK", "<DeleteResult></DeleteResult>");
         }
+        if request.is("DELETE") {
+            files.remove(&target);
+            return reply("204 No Content", "");
+        }
         if target.contains("list-type=2") {
-            let keys: String = files
-                .keys()
-                .map(|key| {
-                    let key = key.trim_start_matches("/lake/");
-                    format!("<Contents><Key>{key}</Key><LastModified>2020-01-01T00:00:00Z</LastModified><Size>1</Size></Contents>")
-                })
-                .collect();
-            return reply("200 OK", &format!("<ListBucketResult>{keys}</ListBucketResult>"));
+            let keys = files.keys().map(|key| {
+                let key = key.trim_start_matches("/lake/");
+                format!("<Contents><Key>{key}</Key><LastModified>2020-01-01T00:00:00Z</LastModified><Size>1</Size></Contents>")
+            });
+            return reply("200 OK", &format!("<ListBucketResult>{}</ListBucketResult>", keys.collect::<String>()));
         }
         match files.get(&target) {
             Some(body) => {
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                    body.len()
-                );
+                let head = format!("{WRITTEN}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
                 [head.as_bytes(), body].concat()
             }
             None => reply("404 Not Found", "<Error><Code>NoSuchKey</Code></Error>"),
         }
     })
+}
+
+/// `%2F` and its like, as they stand in a request.
+fn decoded(target: &str) -> String {
+    let mut pieces = target.split('%');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        text.push(u8::from_str_radix(&piece[..2], 16).unwrap() as char);
+        text.push_str(&piece[2..]);
+    }
+    text
+}
+
+/// Google Cloud and OCI against no server of theirs: that their requests are what their documentation asks for.
+#[tokio::test]
+async fn google_cloud_is_asked_with_a_generation() {
+    let endpoint = tiny_bucket(|_| None);
+    let options = [("endpoint", endpoint.as_str()), ("allow_http", "true"), ("anonymous", "true")];
+    let store = doubles::open("gs://lake/x", StoreOptions::default(), &options).await.unwrap();
+    let name = path("t/1.json");
+    assert_eq!(store.put_if_absent(&name, Bytes::from_static(b"one")).await.unwrap(), Put::Created);
+    assert_eq!(store.put_if_absent(&name, Bytes::from_static(b"two")).await.unwrap(), Put::Exists);
+    assert_eq!(store.get(&name).await.unwrap(), "one");
+    store.delete(&name).await.unwrap();
+    assert!(store.head(&name).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_google_cloud_that_ignores_the_generation_is_refused() {
+    let upstream = tiny_bucket(|_| None);
+    let liar = serve(move |request| request.forward(&upstream, "x-goog-if-generation-match"));
+    let options = [("endpoint", liar.as_str()), ("allow_http", "true"), ("anonymous", "true")];
+    let (kind, what, _) = refused(doubles::open("gs://lake/x", StoreOptions::default(), &options).await);
+    assert_eq!(kind, ErrorKind::Unsupported);
+    assert!(what.contains("a put that must not replace anything replaced a file"), "{what}");
+}
+
+#[tokio::test]
+async fn oci_is_asked_in_its_s3_form() {
+    let wrong = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&wrong);
+    let endpoint = tiny_bucket(move |request| {
+        let head = request.head.to_ascii_lowercase();
+        let is_signed = head.contains("authorization: aws4-hmac-sha256 credential=key/")
+            && head.contains("/eu-frankfurt-1/s3/aws4_request");
+        // Neither is taken there.
+        let is_trailed = head.contains("aws-chunked") || head.contains("x-amz-trailer") || head.contains("crc32");
+        if !is_signed || is_trailed || !request.target().starts_with("/lake") {
+            seen.lock().push(request.head.clone());
+        }
+        None
+    });
+    let options = [
+        ("endpoint", endpoint.as_str()),
+        ("allow_http", "true"),
+        ("region", "eu-frankfurt-1"),
+        ("access_key_id", "key"),
+        ("secret_access_key", "secret"),
+    ];
+    let store = doubles::open("oci://lake@space/x", StoreOptions::default(), &options).await.unwrap();
+    assert_eq!(store.put_if_absent(&path("t"), Bytes::from_static(b"one")).await.unwrap(), Put::Created);
+    assert_eq!(wrong.lock().as_slice(), [] as [String; 0]);
 }
 
 /// The first `times` puts whose head holds `part` are answered so.
@@ -349,7 +412,7 @@ fn first_puts(part: &'static str, times: u32, answer: Vec<u8>) -> impl Fn(&Reque
 #[tokio::test]
 async fn a_conflict_of_two_creates_is_sent_again() {
     let conflict = reply("409 Conflict", "<Error><Code>ConditionalRequestConflict</Code></Error>");
-    let endpoint = tiny_s3(first_puts("/t/1.json", 3, conflict));
+    let endpoint = tiny_bucket(first_puts("/t/1.json", 3, conflict));
     let store = doubles::open("s3://lake/x", s3_options(&endpoint), &[]).await.unwrap();
     let name = path("t/1.json");
     assert_eq!(store.put_if_absent(&name, Bytes::from_static(b"one")).await.unwrap(), Put::Created);
@@ -359,7 +422,7 @@ async fn a_conflict_of_two_creates_is_sent_again() {
 
 #[tokio::test]
 async fn a_busy_store_is_asked_again() {
-    let endpoint = tiny_s3(first_puts("/t/", 2, reply("503 Slow Down", "<Error><Code>SlowDown</Code></Error>")));
+    let endpoint = tiny_bucket(first_puts("/t/", 2, reply("503 Slow Down", "<Error><Code>SlowDown</Code></Error>")));
     let store = doubles::open("s3://lake/x", s3_options(&endpoint), &[]).await.unwrap();
     assert_eq!(store.put_if_absent(&path("t/1"), Bytes::from_static(b"one")).await.unwrap(), Put::Created);
 }
@@ -374,12 +437,12 @@ async fn odd_answers_to_the_probe_are_explained() {
         (elsewhere, ErrorKind::Config, "the bucket \"lake\" lies in another region than"),
         (expired, ErrorKind::Denied, "its credentials are refused (ExpiredToken)"),
     ] {
-        let endpoint = tiny_s3(first_puts("probe-", u32::MAX, answer));
+        let endpoint = tiny_bucket(first_puts("probe-", u32::MAX, answer));
         let (found, said, _) = refused(doubles::open("s3://lake/x", s3_options(&endpoint), &[]).await);
         assert_eq!(found, kind, "{said}");
         assert!(said.contains(what), "{said}");
     }
-    let hides = tiny_s3(|request| {
+    let hides = tiny_bucket(|request| {
         request.head.contains("list-type=2").then(|| reply("200 OK", "<ListBucketResult></ListBucketResult>"))
     });
     let (kind, said, _) = refused(doubles::open("s3://lake/x", s3_options(&hides), &[]).await);
@@ -391,7 +454,7 @@ async fn odd_answers_to_the_probe_are_explained() {
 async fn a_store_is_probed_once_a_process() {
     let probes = Arc::new(AtomicU32::new(0));
     let seen = Arc::clone(&probes);
-    let endpoint = tiny_s3(move |request| {
+    let endpoint = tiny_bucket(move |request| {
         seen.fetch_add(u32::from(request.is("PUT") && request.head.contains("probe-")), Ordering::SeqCst);
         None
     });

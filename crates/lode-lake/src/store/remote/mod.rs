@@ -3,15 +3,18 @@
 //! Tried against test doubles only: S3 against moto, Azure against Azurite. Google Cloud and OCI are not tried beyond the
 //! requests that they lead to. OCI is spoken to in its S3 form with a customer secret key.
 
+mod aws_profile;
+mod explain;
+
 use std::io;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use lode_core::ErrorKind;
 use lode_core::config::Environment;
+use lode_core::{ErrorKind, task};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::client::{HttpError, HttpErrorKind, SpawnedReqwestConnector};
+use object_store::client::SpawnedReqwestConnector;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::prefix::PrefixStore;
 use object_store::{
@@ -22,6 +25,8 @@ use tokio::runtime::{Handle, Runtime};
 use super::location::{Account, Kind, Place};
 use super::{StoreLocation, StoreOptions};
 use crate::LakeError;
+
+pub(super) use self::explain::{explain, is_conflict};
 
 /// One request with its answer; one part of an upload fits in at 100 KB/s.
 const REQUEST: &str = "60s";
@@ -102,6 +107,7 @@ impl Asked<'_> {
                 Ok(key) => builder = builder.with_config(key, value),
             }
         }
+        builder = self.profile(builder).await?;
         if let Some(region) = self.options.get("region") {
             builder = builder.with_region(region);
         }
@@ -132,6 +138,50 @@ impl Asked<'_> {
             builder = builder.with_skip_signature(anonymous);
         }
         self.finish_s3(builder, host).await
+    }
+
+    /// Fills in from `~/.aws` what no variable says. Errors: `Open` for a profile that is named and cannot be used.
+    async fn profile(&self, mut builder: AmazonS3Builder) -> Result<AmazonS3Builder, LakeError> {
+        let env = self.env.clone();
+        let read = task::blocking("read the AWS profile", move || aws_profile::read(&env)).await;
+        let profile = read.map_err(|problem| self.wrong_settings("its settings are not usable", problem))?;
+        if builder.get_config_value(&AmazonS3ConfigKey::Region).is_none()
+            && let Some(region) = profile.region
+        {
+            builder = builder.with_region(region);
+        }
+        // Of these, each says who one is.
+        let said = [
+            AmazonS3ConfigKey::AccessKeyId,
+            AmazonS3ConfigKey::SecretAccessKey,
+            AmazonS3ConfigKey::WebIdentityTokenFile,
+            AmazonS3ConfigKey::ContainerCredentialsRelativeUri,
+            AmazonS3ConfigKey::ContainerCredentialsFullUri,
+        ];
+        let is_said = said.iter().any(|key| builder.get_config_value(key).is_some());
+        if is_said || self.options.get("access_key_id").is_some() || self.options.flag("anonymous") == Some(true) {
+            return Ok(builder);
+        }
+        if let Some((id, secret, token)) = profile.keys {
+            builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+            return Ok(match token {
+                Some(token) => builder.with_token(token),
+                None => builder,
+            });
+        }
+        let is_named = self.variable("AWS_PROFILE").is_some();
+        let name = profile.name;
+        match (is_named, profile.is_found, profile.is_indirect) {
+            (true, false, _) => Err(self.refuse(
+                format!("there is no AWS profile \"{name}\""),
+                "correct AWS_PROFILE, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".into(),
+            )),
+            (true, true, true) => Err(self.refuse(
+                format!("the AWS profile \"{name}\" gets its keys from a role or a sign-on, which is not supported"),
+                format!("run `eval \"$(aws configure export-credentials --profile {name} --format env)\"` before"),
+            )),
+            _ => Ok(builder),
+        }
     }
 
     async fn oci(&self, bucket: &str, namespace: &str) -> Result<Connected, LakeError> {
@@ -168,7 +218,7 @@ impl Asked<'_> {
             builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
         }
         builder = builder.with_http_connector(SpawnedReqwestConnector::new(io_runtime()?));
-        let is_signed = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_none_or(|skip| skip != "true");
+        let is_signed = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_none_or(|skip| !is_on(&skip));
         if is_signed {
             let first = builder.clone().with_retry(retry_credentials()).build().map_err(|error| self.wrong(error))?;
             let credentials = Arc::clone(first.credentials());
@@ -226,7 +276,7 @@ impl Asked<'_> {
         for (key, value) in CLIENT {
             builder = builder.with_config(AzureConfigKey::Client(key), value);
         }
-        let is_signed = builder.get_config_value(&AzureConfigKey::SkipSignature).is_none_or(|skip| skip != "true");
+        let is_signed = builder.get_config_value(&AzureConfigKey::SkipSignature).is_none_or(|skip| !is_on(&skip));
         if is_signed {
             let first = builder.clone().with_retry(retry_credentials()).build().map_err(|error| self.wrong(error))?;
             let credentials = Arc::clone(first.credentials());
@@ -263,7 +313,8 @@ impl Asked<'_> {
         for (key, value) in CLIENT {
             builder = builder.with_config(GoogleConfigKey::Client(key), value);
         }
-        if self.options.flag("anonymous") == Some(true) {
+        let by_variable = self.variable("GOOGLE_SKIP_SIGNATURE").is_some_and(is_on);
+        if self.options.flag("anonymous").unwrap_or(by_variable) {
             // Told to skip signatures, the library asks for a token all the same before it writes.
             let nobody = GcpCredential { bearer: String::new() };
             builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
@@ -290,7 +341,7 @@ impl Asked<'_> {
 
     /// Whether requests may go unencrypted; refuses an `http://` endpoint that nobody allowed.
     fn may_be_plain(&self, endpoint: &str, by_variable: Option<&str>) -> Result<bool, LakeError> {
-        let allowed = self.options.flag("allow_http").unwrap_or(by_variable == Some("true"));
+        let allowed = self.options.flag("allow_http").unwrap_or(by_variable.is_some_and(is_on));
         let is_url =
             url::Url::parse(endpoint).is_ok_and(|url| url.has_host() && ["http", "https"].contains(&url.scheme()));
         if !is_url {
@@ -324,9 +375,7 @@ impl Asked<'_> {
         T: Send + Sync,
     {
         let fix = match self.location.kind() {
-            Kind::S3 => {
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles in ~/.aws are not read), or `anonymous: true`"
-            }
+            Kind::S3 => "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
             Kind::Oci => "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a customer secret key",
             Kind::Azure => {
                 "set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY, or AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and AZURE_TENANT_ID"
@@ -364,17 +413,24 @@ impl Asked<'_> {
     fn wrong(&self, error: Error) -> LakeError {
         let text = error.to_string();
         let half = text.contains("Missing AccessKeyId") || text.contains("Missing SecretAccessKey");
+        let reason = if half { "one half of the access key is missing" } else { "its settings are not usable" };
+        self.wrong_settings(reason, error)
+    }
+
+    fn wrong_settings(&self, reason: &str, error: impl std::error::Error + Send + Sync + 'static) -> LakeError {
         LakeError::Open {
             store: self.location.to_string(),
             kind: ErrorKind::Config,
-            reason: match half {
-                true => "one half of the access key is missing".into(),
-                false => "its settings are not usable".into(),
-            },
+            reason: reason.into(),
             fix: "correct the options of the store, or its environment variables".into(),
             source: Some(Box::new(error)),
         }
     }
+}
+
+/// As the library reads flags of the environment.
+fn is_on(text: &str) -> bool {
+    ["1", "true", "on", "yes", "y"].contains(&text.to_ascii_lowercase().as_str())
 }
 
 const CLIENT: [(ClientConfigKey, &str); 3] = [
@@ -382,103 +438,6 @@ const CLIENT: [(ClientConfigKey, &str); 3] = [
     (ClientConfigKey::ConnectTimeout, CONNECT),
     (ClientConfigKey::UserAgent, AGENT),
 ];
-
-/// In answers that refuse whoever asks, not what is asked. The last is Azurite's, whose code is that of a firewall.
-const WRONG_KEY: [&str; 6] = [
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "AuthenticationFailed",
-    "ExpiredToken",
-    "InvalidToken",
-    "Server failed to authenticate the request",
-];
-
-/// The first answer of a store, when it is an error, in words: what it means and what to do.
-pub(super) fn explain(location: &StoreLocation, endpoint: &str, error: LakeError) -> LakeError {
-    let (kind, source) = match error {
-        LakeError::Store { kind, source, .. } => (kind, Some(source)),
-        LakeError::NotFound { .. } => (ErrorKind::NotFound, None),
-        other => return other,
-    };
-    let text = chain(source.as_deref());
-    let bucket = location.bucket();
-    let (kind, reason, fix) = if kind == ErrorKind::NotFound {
-        (
-            ErrorKind::NotFound,
-            format!("there is no bucket \"{bucket}\" at {endpoint}"),
-            "make the bucket, or correct its name, the region or the endpoint".to_owned(),
-        )
-    } else if source.as_deref().is_some_and(nobody_there) {
-        (
-            ErrorKind::Unavailable,
-            format!("nothing answers at {endpoint}"),
-            "correct the endpoint or the region, or see whether this machine can reach it".to_owned(),
-        )
-    } else if text.contains("Received redirect") || text.contains("PermanentRedirect") {
-        (
-            ErrorKind::Config,
-            format!("the bucket \"{bucket}\" lies in another region than {endpoint}"),
-            "set the option `region` (or AWS_REGION) to that of the bucket".to_owned(),
-        )
-    } else if kind == ErrorKind::Denied || ["ExpiredToken", "InvalidToken"].iter().any(|code| text.contains(code)) {
-        let wrong_key = WRONG_KEY.into_iter().find(|code| text.contains(code));
-        match wrong_key {
-            Some(code) => {
-                (ErrorKind::Denied, format!("its credentials are refused ({code})"), "renew or correct them".to_owned())
-            }
-            None => (
-                ErrorKind::Denied,
-                format!("access to the bucket \"{bucket}\" is denied"),
-                "give these credentials the right to read, write, list and delete below that prefix".to_owned(),
-            ),
-        }
-    } else if kind == ErrorKind::Unsupported || text.contains("501 Not Implemented") {
-        (
-            ErrorKind::Unsupported,
-            "it does not know a put that must not replace anything (If-None-Match: *)".to_owned(),
-            "take a store that does: two writers would overwrite each other's commits here".to_owned(),
-        )
-    } else {
-        (
-            kind,
-            format!("it answered with an error at {endpoint}"),
-            "see the cause; if it passes by itself, run the command again".to_owned(),
-        )
-    };
-    LakeError::Open { store: location.to_string(), kind, reason, fix, source }
-}
-
-/// Whether no connection came about: the wrong host, or the wrong port.
-fn nobody_there(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(http) = error.downcast_ref::<HttpError>() {
-            return matches!(http.kind(), HttpErrorKind::Connect | HttpErrorKind::Timeout);
-        }
-        cause = error.source();
-    }
-    false
-}
-
-fn chain(error: Option<&(dyn std::error::Error + Send + Sync + 'static)>) -> String {
-    let mut text = String::new();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.map(|error| error as _);
-    while let Some(error) = cause {
-        text.push_str(&error.to_string());
-        text.push('\n');
-        cause = error.source();
-    }
-    text
-}
-
-/// Whether a create met another one under way (S3 `ConditionalRequestConflict`, OCI `ConcurrentObjectUpdate`), so that
-/// nothing is said about the name: the library calls every 409 `AlreadyExists`.
-/// Source: S3 API, "PutObject", `If-None-Match`; a name that is taken is a 412 there, and a 409 `BlobAlreadyExists` on Azure.
-pub(super) fn is_conflict(error: &Error) -> bool {
-    let Error::AlreadyExists { source, .. } = error else { return false };
-    let text = chain(Some(source.as_ref()));
-    text.contains("409 Conflict") && !text.contains("BlobAlreadyExists")
-}
 
 #[cfg(test)]
 mod tests {
@@ -527,6 +486,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_profile_fills_in_what_no_variable_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("credentials");
+        std::fs::write(
+            &file,
+            "[work]\naws_access_key_id=w\naws_secret_access_key=s\nregion=eu-west-3\n[far]\nrole_arn=x\n",
+        )
+        .unwrap();
+        let file = [("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap())];
+        let work = [&file[..], &[("AWS_PROFILE", "work")]].concat();
+        let by_profile = connected("s3://lake", &[], &work).await;
+        assert!(asks(&by_profile, "key_id: \"w\"") && asks(&by_profile, "eu-west-3"), "{:?}", by_profile.objects);
+        let by_variable = connected("s3://lake", &[], &[&work[..], &KEY].concat()).await;
+        assert!(asks(&by_variable, "key_id: \"key\""), "{:?}", by_variable.objects);
+        for (name, reason) in [
+            ("nobody", "there is no AWS profile \"nobody\""),
+            ("far", "the AWS profile \"far\" gets its keys from a role or a sign-on, which is not supported"),
+        ] {
+            let env = [&file[..], &[("AWS_PROFILE", name)]].concat();
+            let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let refused = connect(&"s3://lake".parse().unwrap(), &StoreOptions::default(), &env).await;
+            let error = refused.err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(error, format!("could not open store \"s3://lake\": {reason}"));
+        }
+    }
+
+    #[tokio::test]
     async fn oci_takes_the_key_of_the_variables_and_not_the_place() {
         let elsewhere =
             [("AWS_REGION", "eu-west-1"), ("AWS_ENDPOINT_URL", "http://there"), ("OCI_REGION", "eu-frankfurt-1")];
@@ -544,15 +530,5 @@ mod tests {
         assert_eq!(connected("az://lake/x", &[], &key).await.endpoint, "https://theirs.blob.core.windows.net");
         let option = connected("az://lake/x", &[("account", "ours")], &key).await;
         assert_eq!(option.endpoint, "https://ours.blob.core.windows.net");
-    }
-
-    #[test]
-    fn only_a_409_that_names_no_file_is_a_conflict() {
-        let there = |source: &str| Error::AlreadyExists { path: "x".into(), source: source.into() };
-        assert!(is_conflict(&there("status code: 409 Conflict: <Code>ConditionalRequestConflict</Code>")));
-        assert!(is_conflict(&there("status code: 409 Conflict: <Code>ConcurrentObjectUpdate</Code>")));
-        assert!(!is_conflict(&there("status code: 409 Conflict: <Code>BlobAlreadyExists</Code>")));
-        assert!(!is_conflict(&there("status code: 412 Precondition Failed")));
-        assert!(!is_conflict(&Error::Generic { store: "S3", source: "409 Conflict".into() }));
     }
 }

@@ -411,6 +411,7 @@ pub(crate) fn object_error(action: &'static str, path: &impl Display, source: ob
         Error::NotFound { .. } => return LakeError::NotFound { path: path.to_string() },
         Error::AlreadyExists { .. } => ErrorKind::AlreadyExists,
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => ErrorKind::Denied,
+        error if remote::is_expired(error) => ErrorKind::Denied,
         Error::NotSupported { .. } | Error::NotImplemented { .. } => ErrorKind::Unsupported,
         _ => io_cause(&source).map_or(ErrorKind::Unavailable, kind_of),
     };

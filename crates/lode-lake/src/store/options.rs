@@ -166,6 +166,14 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_explained() {
+        let page =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/stores.md")).unwrap();
+        let missing: Vec<&&str> = NAMES.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+        assert!(missing.is_empty(), "docs/reference/stores.md does not name {missing:?}");
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_the_near_one() {
         let error = StoreOptions::default().with("endpont", "x").unwrap_err();
         assert_eq!(error.to_string(), "\"endpont\" is no option of a store");

@@ -25,51 +25,55 @@ pub(in crate::store) fn explain(location: &StoreLocation, endpoint: &str, error:
         other => return other,
     };
     let text = chain(source.as_deref());
-    let bucket = location.bucket();
-    let (kind, reason, fix) = if kind == ErrorKind::NotFound {
-        (
-            ErrorKind::NotFound,
-            format!("there is no bucket \"{bucket}\" at {endpoint}"),
-            "make the bucket, or correct its name, the region or the endpoint".to_owned(),
-        )
-    } else if source.as_deref().is_some_and(nobody_there) {
-        (
-            ErrorKind::Unavailable,
-            format!("nothing answers at {endpoint}"),
-            "correct the endpoint or the region, or see whether this machine can reach it".to_owned(),
-        )
-    } else if text.contains("Received redirect") || text.contains("PermanentRedirect") {
-        (
-            ErrorKind::Config,
-            format!("the bucket \"{bucket}\" lies in another region than {endpoint}"),
-            "set the option `region` (or AWS_REGION) to that of the bucket".to_owned(),
-        )
-    } else if kind == ErrorKind::Denied || ["ExpiredToken", "InvalidToken"].iter().any(|code| text.contains(code)) {
-        let wrong_key = WRONG_KEY.into_iter().find(|code| text.contains(code));
-        match wrong_key {
-            Some(code) => {
-                (ErrorKind::Denied, format!("its credentials are refused ({code})"), "renew or correct them".to_owned())
-            }
+    let is_nobody = source.as_deref().is_some_and(nobody_there);
+    let (kind, reason, fix) = meaning(kind, &text, is_nobody, location.bucket(), endpoint);
+    LakeError::Open { store: location.to_string(), kind, reason, fix: fix.into(), source }
+}
+
+fn meaning(
+    kind: ErrorKind,
+    text: &str,
+    is_nobody: bool,
+    bucket: &str,
+    endpoint: &str,
+) -> (ErrorKind, String, &'static str) {
+    if kind == ErrorKind::NotFound {
+        let reason = format!("there is no bucket \"{bucket}\" at {endpoint}");
+        return (kind, reason, "make the bucket, or correct its name, the region or the endpoint");
+    }
+    if is_nobody {
+        let reason = format!("nothing answers at {endpoint}");
+        let fix = "correct the endpoint or the region, or see whether this machine can reach it";
+        return (ErrorKind::Unavailable, reason, fix);
+    }
+    if text.contains("Received redirect") || text.contains("PermanentRedirect") {
+        let reason = format!("the bucket \"{bucket}\" lies in another region than {endpoint}");
+        return (ErrorKind::Config, reason, "set the option `region` (or AWS_REGION) to that of the bucket");
+    }
+    if kind == ErrorKind::Denied {
+        return match WRONG_KEY.into_iter().find(|code| text.contains(code)) {
+            Some(code) => (kind, format!("its credentials are refused ({code})"), "renew or correct them"),
             None => (
-                ErrorKind::Denied,
+                kind,
                 format!("access to the bucket \"{bucket}\" is denied"),
-                "give these credentials the right to read, write, list and delete below that prefix".to_owned(),
+                "give these credentials the right to read, write, list and delete below that prefix",
             ),
-        }
-    } else if kind == ErrorKind::Unsupported || text.contains("501 Not Implemented") {
-        (
-            ErrorKind::Unsupported,
-            "it does not know a put that must not replace anything (If-None-Match: *)".to_owned(),
-            "take a store that does: two writers would overwrite each other's commits here".to_owned(),
-        )
-    } else {
-        (
-            kind,
-            format!("it answered with an error at {endpoint}"),
-            "see the cause; if it passes by itself, run the command again".to_owned(),
-        )
-    };
-    LakeError::Open { store: location.to_string(), kind, reason, fix, source }
+        };
+    }
+    if kind == ErrorKind::Unsupported || text.contains("501 Not Implemented") {
+        let reason = "it does not know a put that must not replace anything (If-None-Match: *)".to_owned();
+        let fix = "take a store that does: two writers would overwrite each other's commits here";
+        return (ErrorKind::Unsupported, reason, fix);
+    }
+    let reason = format!("it answered with an error at {endpoint}");
+    (kind, reason, "see the cause; if it passes by itself, run the command again")
+}
+
+/// Whether the answer refuses a key that ran out: S3 says so with 400, which is no refusal to the library.
+pub(in crate::store) fn is_expired(error: &Error) -> bool {
+    let Error::Generic { source, .. } = error else { return false };
+    let text = chain(Some(source.as_ref()));
+    text.contains("400 Bad Request") && (text.contains("ExpiredToken") || text.contains("InvalidToken"))
 }
 
 /// Whether no connection came about: the wrong host, or the wrong port.
@@ -107,6 +111,13 @@ pub(in crate::store) fn is_conflict(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_ran_out_is_a_refusal() {
+        let answer = |text: &str| Error::Generic { store: "S3", source: text.into() };
+        assert!(is_expired(&answer("status code: 400 Bad Request: <Code>ExpiredToken</Code>")));
+        assert!(!is_expired(&answer("status code: 400 Bad Request: <Code>InvalidRequest</Code>")));
+    }
 
     #[test]
     fn only_a_409_that_names_no_file_is_a_conflict() {

@@ -26,7 +26,7 @@ use super::location::{Account, Kind, Place};
 use super::{StoreLocation, StoreOptions};
 use crate::LakeError;
 
-pub(super) use self::explain::{explain, is_conflict};
+pub(super) use self::explain::{explain, is_conflict, is_expired};
 
 /// One request with its answer; one part of an upload fits in at 100 KB/s.
 const REQUEST: &str = "60s";

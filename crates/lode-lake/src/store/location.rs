@@ -89,6 +89,17 @@ impl StoreLocation {
         }
     }
 
+    /// The path below this prefix that a location, not URL-encoded, means; `None` for one outside.
+    pub(crate) fn below(&self, absolute: &str) -> Option<StorePath> {
+        let (scheme, rest) = absolute.split_once("://")?;
+        let (authority, path) = rest.split_once('/')?;
+        let bucket: Self = format!("{scheme}://{authority}").parse().ok()?;
+        // One without an account may mean any: it is not the same as one with.
+        let is_same = bucket.place == self.place;
+        let path = is_same.then(|| StorePath::parse(path).ok())??;
+        Some(path.prefix_match(&self.prefix)?.collect())
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self.place {
             Place::Local(_) => Kind::Local,
@@ -253,6 +264,24 @@ mod tests {
             let location: StoreLocation = text.parse().unwrap();
             assert_eq!(location.local(), Some(Path::new(path)));
         }
+    }
+
+    #[test]
+    fn what_other_writers_call_a_file_is_found_below() {
+        let below =
+            |root: &str, file: &str| root.parse::<StoreLocation>().unwrap().below(file).map(|path| path.to_string());
+        let lake = "s3://bucket/a/lake";
+        assert_eq!(below(lake, "s3a://bucket/a/lake/t/x%20y").as_deref(), Some("t/x%20y"));
+        for outside in
+            ["s3://bucket/a/lakeside/x", "s3://other/a/lake/x", "gs://bucket/a/lake/x", "/a/lake/x", "s3://bucket"]
+        {
+            assert_eq!(below(lake, outside), None, "{outside}");
+        }
+        let azure = "abfss://box@acc.dfs.core.windows.net";
+        assert_eq!(below(azure, "abfss://box@acc.blob.core.windows.net/t/x").as_deref(), Some("t/x"));
+        assert_eq!(below(azure, "abfss://box@other.dfs.core.windows.net/t/x"), None);
+        assert_eq!(below(azure, "az://box/t/x"), None);
+        assert_eq!(below("az://box", "az://box/t/x").as_deref(), Some("t/x"));
     }
 
     #[test]

@@ -78,8 +78,7 @@ enum Backend {
     /// A bucket: what it acknowledged is durable.
     Remote {
         objects: Arc<dyn ObjectStore>,
-        /// As messages show it.
-        root: Arc<str>,
+        location: Arc<StoreLocation>,
     },
 }
 
@@ -112,7 +111,7 @@ impl Store {
             fix: "use plain letters in it".into(),
             source: Some(Box::new(error)),
         })?;
-        let backend = Backend::Remote { objects: Arc::clone(&objects), root: location.to_string().into() };
+        let backend = Backend::Remote { objects: Arc::clone(&objects), location: Arc::new(location.clone()) };
         Ok(Self { objects, backend, faults: None, url, tables: Arc::default() })
     }
 
@@ -156,11 +155,11 @@ impl Store {
 
     /// Lives in memory, and is written the way a bucket is; for tests.
     pub fn memory_bucket() -> Self {
-        let objects: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(InMemory::new(), "lake"));
         #[expect(clippy::expect_used, reason = "a constant")]
-        let url = Url::parse("s3://memory/lake/").expect("a valid URL");
-        let backend = Backend::Remote { objects: Arc::clone(&objects), root: "s3://memory/lake".into() };
-        Self { objects, backend, faults: None, url, tables: Arc::default() }
+        let location: StoreLocation = "s3://memory/lake".parse().expect("a valid location");
+        let objects = PrefixStore::new(InMemory::new(), location.prefix.clone());
+        #[expect(clippy::expect_used, reason = "as above")]
+        Self::remote(Arc::new(objects), &location).expect("a location that fits a URL")
     }
 
     /// This store with faults injected below it.
@@ -206,7 +205,7 @@ impl Store {
     /// A path as messages name it: in a bucket, with the bucket.
     pub(crate) fn shown(&self, path: &StorePath) -> String {
         match &self.backend {
-            Backend::Remote { root, .. } => format!("{root}/{path}"),
+            Backend::Remote { location, .. } => format!("{location}/{path}"),
             _ => path.to_string(),
         }
     }
@@ -218,6 +217,9 @@ impl Store {
 
     /// The path below the root that an absolute URL or path, not URL-encoded, means; `None` for one outside.
     pub(crate) fn below(&self, absolute: &str) -> Option<StorePath> {
+        if let Backend::Remote { location, .. } = &self.backend {
+            return location.below(absolute);
+        }
         let root = crate::delta::action::decode_path(self.url.path()).ok()?;
         // `file:/x` and `file:///x` are the same.
         let path = match absolute.split_once(':') {

@@ -68,6 +68,10 @@ impl Upload {
     /// Takes some of `bytes`; waits while too many parts are on their way.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = bytes.len().min(PART_BYTES - self.buffer.len());
+        if self.parts.is_some() || self.buffer.len() + taken > PART_BYTES / 2 {
+            // Doubled instead, it would hold 8 MiB.
+            self.buffer.reserve_exact(PART_BYTES - self.buffer.len());
+        }
         self.buffer.extend_from_slice(bytes.get(..taken).unwrap_or_default());
         self.size_bytes += taken as u64;
         if self.buffer.len() == PART_BYTES {

@@ -37,6 +37,16 @@ impl Double {
         format!("{}://lake/{prefix}", self.scheme)
     }
 
+    /// The answer to a plain request of this path.
+    pub(crate) fn get(&self, target: &str) -> String {
+        let host = self.endpoint.trim_start_matches("http://");
+        let login = "Authorization: AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/s3/aws4_request";
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{login}\r\nConnection: close\r\n\r\n");
+        let reply = String::from_utf8(forward(host, request.as_bytes())).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+        reply
+    }
+
     /// Another location, or with other options.
     pub(crate) async fn try_open(&self, location: &str, options: &[(&str, &str)]) -> Result<Store, LakeError> {
         open(location, self.options.clone(), options).await

@@ -57,7 +57,7 @@ async fn under_random_faults_each_transaction_lands_once() {
         for clean in stores {
             let (_, definition) = table_of(&clean, &[0]).await;
             let plan = format!(
-                "seed:{seed},lost_reply_written:0.2,lost_reply_unwritten:0.2,error:0.05,repeat:0.1,truncate:0.05"
+                "seed:{seed},lost_reply_written:0.2,lost_reply_unwritten:0.2,error:0.05,repeat:0.1,truncate:0.05,conflict:0.05,busy:0.05"
             );
             let store = clean.clone().with_faults(FaultPlan::parse(&plan).unwrap());
             for n in 1..=6 {

@@ -237,6 +237,9 @@ impl Asked<'_> {
                 Ok(key) => builder = builder.with_config(key, value),
             }
         }
+        if let Some(endpoint) = self.variable("IDENTITY_ENDPOINT") {
+            builder = builder.with_msi_endpoint(endpoint);
+        }
         for (option, key) in [
             ("account", AzureConfigKey::AccountName),
             ("account_key", AzureConfigKey::AccessKey),

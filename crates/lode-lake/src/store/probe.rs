@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use lode_core::ErrorKind;
@@ -13,6 +14,10 @@ use uuid::Uuid;
 use super::remote::explain;
 use super::{Put, Store, StoreLocation, StorePath};
 use crate::LakeError;
+
+/// For all requests of a probe; a store that is slower is of no use.
+const PROBE_MAX: Duration = Duration::from_secs(30);
+const DELETE_MAX: Duration = Duration::from_secs(10);
 
 /// Stores that kept their word in this process, by endpoint and location.
 static TRUSTED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
@@ -31,13 +36,22 @@ pub(super) async fn check(store: &Store, location: &StoreLocation, endpoint: &st
 pub(super) async fn probe(store: &Store, location: &StoreLocation, endpoint: &str) -> Result<(), LakeError> {
     let folder = StorePath::from("_lode");
     let path = folder.clone().join(format!("probe-{}", Uuid::new_v4()));
-    let verdict = ask(store, &folder, &path).await;
+    let verdict = tokio::time::timeout(PROBE_MAX, ask(store, &folder, &path)).await;
     // A probe that stays does no harm.
-    let deleted = store.delete(&path).await;
+    let deleted = tokio::time::timeout(DELETE_MAX, store.delete(&path)).await;
     match verdict {
-        Ok(()) => {}
-        Err(Found::Error(error)) => return Err(explain(location, endpoint, error)),
-        Err(Found::Lie(found)) => {
+        Ok(Ok(())) => {}
+        Ok(Err(Found::Error(error))) => return Err(explain(location, endpoint, error)),
+        Err(late) => {
+            return Err(LakeError::Open {
+                store: location.to_string(),
+                kind: ErrorKind::Unavailable,
+                reason: format!("it did not answer within {} seconds at {endpoint}", PROBE_MAX.as_secs()),
+                fix: "correct the endpoint or the region, or see whether this machine can reach it".into(),
+                source: Some(Box::new(late)),
+            });
+        }
+        Ok(Err(Found::Lie(found))) => {
             return Err(LakeError::Open {
                 store: location.to_string(),
                 kind: ErrorKind::Unsupported,
@@ -49,7 +63,7 @@ pub(super) async fn probe(store: &Store, location: &StoreLocation, endpoint: &st
             });
         }
     }
-    if let Err(error) = deleted {
+    if let Ok(Err(error)) = deleted {
         tracing::warn!(store = %location, %error, "nothing can be deleted here, so old files will stay");
     }
     Ok(())

@@ -214,6 +214,28 @@ async fn an_endpoint_where_nobody_is_says_so() {
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
+/// The clock of this test runs ahead while nothing happens; the one of the requests does not.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_never_answers_is_given_up() {
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    let endpoint = serve(|_| {
+        std::thread::park();
+        Vec::new()
+    });
+    let (location, options, env) = ("s3://lake/x".parse().unwrap(), s3_options(&endpoint), Environment::default());
+    let (real, told) = (Instant::now(), tokio::time::Instant::now());
+    let (kind, what, _) = refused(is_send(Store::open(&location, &options, &env)).await);
+    assert_eq!(kind, ErrorKind::Unavailable);
+    assert_eq!(
+        what,
+        format!("could not open store \"s3://lake/x\": it did not answer within 30 seconds at {endpoint}")
+    );
+    assert!(told.elapsed() < Duration::from_secs(60), "{:?}", told.elapsed());
+    assert!(real.elapsed() < Duration::from_secs(20), "{:?}", real.elapsed());
+}
+
 #[tokio::test]
 async fn settings_that_cannot_work_ask_nobody() {
     let env = |pairs: &[(&str, &str)]| -> Environment {

@@ -100,6 +100,15 @@ impl StoreLocation {
         Some(path.prefix_match(&self.prefix)?.collect())
     }
 
+    /// Encoded, with a slash at its end; `None` for a folder.
+    pub(crate) fn url(&self) -> Option<Url> {
+        let bucket = Self { place: self.place.clone(), prefix: StorePath::default() };
+        let mut url = Url::parse(&bucket.to_string()).ok()?;
+        let parts: Vec<String> = self.prefix.parts().map(|part| part.as_ref().to_owned()).collect();
+        url.path_segments_mut().ok()?.pop_if_empty().extend(parts).push("");
+        Some(url)
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self.place {
             Place::Local(_) => Kind::Local,
@@ -263,6 +272,20 @@ mod tests {
         for (text, path) in [("/data/lake", "/data/lake"), ("lake", "lake"), ("file:///data/la%20ke", "/data/la ke")] {
             let location: StoreLocation = text.parse().unwrap();
             assert_eq!(location.local(), Some(Path::new(path)));
+        }
+    }
+
+    #[test]
+    fn the_url_of_a_location_leads_back_to_it() {
+        for (text, url) in [
+            ("s3://bucket", "s3://bucket/"),
+            ("s3://bucket/a b", "s3://bucket/a%20b/"),
+            ("s3://bucket/50%25%23x/y%3F", "s3://bucket/50%25%23x/y%3F/"),
+            ("abfss://box@acc.dfs.core.windows.net/x", "abfss://box@acc.dfs.core.windows.net/x/"),
+        ] {
+            let location: StoreLocation = text.parse().unwrap();
+            assert_eq!(location.url().unwrap().as_str(), url);
+            assert_eq!(url.parse::<StoreLocation>().unwrap(), location);
         }
     }
 

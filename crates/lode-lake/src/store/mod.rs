@@ -104,12 +104,12 @@ impl Store {
     }
 
     fn remote(objects: Arc<dyn ObjectStore>, location: &StoreLocation) -> Result<Self, LakeError> {
-        let url = Url::parse(&format!("{location}/")).map_err(|error| LakeError::Open {
+        let url = location.url().ok_or_else(|| LakeError::Open {
             store: location.to_string(),
             kind: ErrorKind::Config,
             reason: "the location does not fit a URL".into(),
             fix: "use plain letters in it".into(),
-            source: Some(Box::new(error)),
+            source: None,
         })?;
         let backend = Backend::Remote { objects: Arc::clone(&objects), location: Arc::new(location.clone()) };
         Ok(Self { objects, backend, faults: None, url, tables: Arc::default() })

@@ -18,4 +18,4 @@ pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
 pub use delta::{ColumnStats, CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
 pub use error::LakeError;
 pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
-pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StorePath};
+pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StoreLocation, StoreOptions, StorePath};

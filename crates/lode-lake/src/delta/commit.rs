@@ -33,7 +33,7 @@ pub(crate) async fn apply(
     let location = change.location.trim_matches('/').to_owned();
     let mut unclear = 0;
     // Ids of all commits that we tried: a reply may have been lost in any round.
-    let mut tried: HashSet<String> = HashSet::new();
+    let mut tried = Tried::default();
     for round in 0..ROUNDS_MAX {
         let (version, commit, tag) = {
             let table = store.tables.table(&location);
@@ -42,7 +42,7 @@ pub(crate) async fn apply(
             if let Some(state) = state.as_ref()
                 && state.txns.get(&txn.app_id).is_some_and(|there| *there >= txn.version)
             {
-                return Ok(already_there(store, &location, state, &tried).await);
+                return Ok(already_there(store, &location, state.version, &tried).await);
             }
             let version = state.as_ref().map_or(0, |state| state.version + 1);
             let mut commit = plan(store, change, state.as_ref()).await?;
@@ -54,7 +54,7 @@ pub(crate) async fn apply(
         let bytes = commit.to_bytes(Utc::now().timestamp_millis()).map_err(|error| encode(change, error))?;
         guard()?;
         point("lake.commit.before_put")?;
-        tried.insert(tag.clone());
+        tried.add(version, tag);
         let path = commit_path(&location, version);
         match store.put_if_absent(&path, Bytes::from(bytes)).await {
             Ok(Put::Created) => return committed(store, &location, version),
@@ -94,16 +94,32 @@ fn committed(store: &Store, location: &str, version: i64) -> Result<Applied, Lak
     Ok(Applied::Committed(SnapshotId(version)))
 }
 
-/// The transaction is in the log. If one of our own tries put it there (its reply was lost), we say at which version.
-async fn already_there(store: &Store, location: &str, state: &LogState, tried: &HashSet<String>) -> Applied {
-    if !tried.is_empty() {
-        for version in (0..=state.version).rev().take(tried.len()) {
+/// The commits that this call tried to put.
+#[derive(Debug, Default)]
+struct Tried {
+    ids: HashSet<String>,
+    /// Version of the first try: all others followed.
+    first: Option<i64>,
+}
+
+impl Tried {
+    fn add(&mut self, version: i64, id: String) {
+        self.first.get_or_insert(version);
+        self.ids.insert(id);
+    }
+}
+
+/// The transaction is in the log. If one of our own tries put it there (its reply was lost), we say at which version,
+/// however many commits of others stand behind it by now.
+async fn already_there(store: &Store, location: &str, newest: i64, tried: &Tried) -> Applied {
+    if let Some(first) = tried.first {
+        for version in first..=newest {
             if is_ours(store, location, version, tried).await.unwrap_or(false) {
                 return Applied::Committed(SnapshotId(version));
             }
         }
     }
-    Applied::AlreadyThere(SnapshotId(state.version))
+    Applied::AlreadyThere(SnapshotId(newest))
 }
 
 fn point(name: &'static str) -> Result<(), LakeError> {
@@ -115,9 +131,9 @@ fn point(name: &'static str) -> Result<(), LakeError> {
     })
 }
 
-async fn is_ours(store: &Store, location: &str, version: i64, tried: &HashSet<String>) -> Result<bool, LakeError> {
+async fn is_ours(store: &Store, location: &str, version: i64, tried: &Tried) -> Result<bool, LakeError> {
     let there = read_commit(store, location, version).await?;
-    Ok(there.and_then(|(commit, _)| commit.info.txn_id).is_some_and(|id| tried.contains(&id)))
+    Ok(there.and_then(|(commit, _)| commit.info.txn_id).is_some_and(|id| tried.ids.contains(&id)))
 }
 
 /// Up to 50 ms, more the more rounds were lost, and another time for each writer.

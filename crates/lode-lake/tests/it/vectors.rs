@@ -24,7 +24,7 @@ async fn delete_rows(store: &lode_lake::Store, version: i64) {
 
 #[tokio::test]
 async fn dead_rows_are_not_read_and_stay_dead_when_the_file_goes() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let all: Vec<i64> = (0..30).collect();
         let (table, definition) = table_of(&store, &all).await;
@@ -45,7 +45,7 @@ async fn dead_rows_are_not_read_and_stay_dead_when_the_file_goes() {
 
 #[tokio::test]
 async fn a_rewrite_of_a_file_that_lost_rows_meanwhile_is_refused() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let all: Vec<i64> = (0..30).collect();
         let (table, definition) = table_of(&store, &all).await;
@@ -61,7 +61,7 @@ async fn a_rewrite_of_a_file_that_lost_rows_meanwhile_is_refused() {
 
 #[tokio::test]
 async fn a_rewrite_of_a_file_with_dead_rows_goes_on_behind_other_commits() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let all: Vec<i64> = (0..30).collect();
         let (table, definition) = table_of(&store, &all).await;

@@ -9,6 +9,7 @@ mod definition;
 mod delta;
 mod error;
 mod file;
+mod iceberg;
 mod store;
 mod write;
 
@@ -18,4 +19,5 @@ pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
 pub use delta::{ColumnStats, CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
 pub use error::LakeError;
 pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
+pub use iceberg::{Exposed, Exposure, expose};
 pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StorePath};

@@ -8,6 +8,7 @@ mod commit;
 mod damage;
 mod evolve;
 mod faults;
+mod iceberg;
 mod log;
 mod stats;
 mod vectors;

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::async_reader::MetadataFetch;
 use parquet::errors::ParquetError;
@@ -22,6 +22,8 @@ use super::{Exposed, Exposure, deletes, exposed, metadata, metrics, schema, tree
 use crate::delta::off_runtime;
 use crate::{DeltaTable, LakeError, LiveFile, Put, Snapshot, Store, StorePath, TableDefinition};
 
+/// Footers read and delete files written at a time.
+const FILES_AT_ONCE: usize = 8;
 const DATA_BYTES: &str = "lode.data-bytes";
 const DATA_FILES: &str = "total-data-files";
 
@@ -160,24 +162,25 @@ impl Derivation<'_> {
     }
 
     async fn data_entries(&self, snapshot_id: i64, diff: &Diff) -> Result<Vec<Entry>, LakeError> {
-        let mut entries = Vec::with_capacity(diff.added.len());
-        for path in &diff.added {
-            let Some(file) = diff.files.get(path) else { continue };
-            let rows = match &file.file.stats {
-                Some(stats) => stats.num_records as i64,
-                None => self.count_rows(file).await?,
-            };
-            entries.push(Entry {
-                status: Status::Added,
-                snapshot_id,
-                sequence: snapshot_id,
-                path: path.clone(),
-                rows,
-                size_bytes: file.file.size_bytes as i64,
-                referenced: None,
-            });
-        }
-        Ok(entries)
+        let entries = diff.added.iter().filter_map(|path| Some((path, diff.files.get(path)?)));
+        let entries = entries.map(|(path, file)| self.data_entry(snapshot_id, path, file));
+        stream::iter(entries).buffered(FILES_AT_ONCE).try_collect().await
+    }
+
+    async fn data_entry(&self, snapshot_id: i64, path: &str, file: &LiveFile) -> Result<Entry, LakeError> {
+        let rows = match &file.file.stats {
+            Some(stats) => number(path, stats.num_records)?,
+            None => self.count_rows(file).await?,
+        };
+        Ok(Entry {
+            status: Status::Added,
+            snapshot_id,
+            sequence: snapshot_id,
+            path: path.to_owned(),
+            rows,
+            size_bytes: number(path, file.file.size_bytes)?,
+            referenced: None,
+        })
     }
 
     /// Of a file without statistics, from its footer.
@@ -192,29 +195,38 @@ impl Derivation<'_> {
 
     /// Writes a delete file for each data file that has other dead rows.
     async fn delete_entries(&self, snapshot_id: i64, names: &Names, diff: &Diff) -> Result<Vec<Entry>, LakeError> {
-        let mut entries = Vec::with_capacity(diff.vectors_new.len());
-        for (at, path) in diff.vectors_new.iter().enumerate() {
-            let Some(file) = diff.files.get(path) else { continue };
-            let Some(dead) = self.table.deleted_rows(file).await? else { continue };
-            let (rows, about) = (dead.len() as i64, path.clone());
-            let bytes = off_runtime("iceberg deletes", move || {
-                let bytes = deletes::encode(&about, &dead);
-                bytes.map_err(|error| LakeError::Encode { table: about, source: Box::new(error) })
-            });
-            let (bytes, name) = (bytes.await?, names.deletes(at));
-            let size_bytes = bytes.len() as i64;
-            self.folder.create(&name, bytes).await?;
-            entries.push(Entry {
-                status: Status::Added,
-                snapshot_id,
-                sequence: snapshot_id,
-                path: self.folder.absolute(&name),
-                rows,
-                size_bytes,
-                referenced: Some(path.clone()),
-            });
-        }
-        Ok(entries)
+        let files = diff.vectors_new.iter().filter_map(|path| Some((path, diff.files.get(path)?))).enumerate();
+        let entries = files.map(|(at, (path, file))| self.delete_entry(snapshot_id, names.deletes(at), path, file));
+        let entries: Vec<Option<Entry>> = stream::iter(entries).buffered(FILES_AT_ONCE).try_collect().await?;
+        Ok(entries.into_iter().flatten().collect())
+    }
+
+    /// `None` for a file without dead rows.
+    async fn delete_entry(
+        &self,
+        snapshot_id: i64,
+        name: String,
+        path: &str,
+        file: &LiveFile,
+    ) -> Result<Option<Entry>, LakeError> {
+        let Some(dead) = self.table.deleted_rows(file).await? else { return Ok(None) };
+        let (rows, about) = (number(path, dead.len())?, path.to_owned());
+        let bytes = off_runtime("iceberg deletes", move || {
+            let bytes = deletes::encode(&about, &dead);
+            bytes.map_err(|error| LakeError::Encode { table: about, source: Box::new(error) })
+        });
+        let bytes = bytes.await?;
+        let size_bytes = bytes.len() as i64;
+        self.folder.create(&name, bytes).await?;
+        Ok(Some(Entry {
+            status: Status::Added,
+            snapshot_id,
+            sequence: snapshot_id,
+            path: self.folder.absolute(&name),
+            rows,
+            size_bytes,
+            referenced: Some(path.to_owned()),
+        }))
     }
 
     /// Adds the files of entries that came from old manifests. Errors: `Corrupt` for one that the table does not have.
@@ -318,10 +330,11 @@ impl Derivation<'_> {
             _ => "overwrite",
         };
         let of = |content: Content| manifests.iter().filter(move |manifest| manifest.content == content);
-        let total = |content: Content, count: fn(&Manifest) -> i64| of(content).map(count).sum::<i64>();
+        let total = |content: Content, count: fn(&Manifest) -> i64| of(content).map(count).fold(0, i64::saturating_add);
         let is_new = |manifest: &&Manifest| manifest.snapshot_id == self.wanted.version.0 + 1;
-        let new_rows =
-            |content: Content, count: fn(&Manifest) -> i64| of(content).filter(is_new).map(count).sum::<i64>();
+        let new_rows = |content: Content, count: fn(&Manifest) -> i64| {
+            of(content).filter(is_new).map(count).fold(0, i64::saturating_add)
+        };
         let changes = [
             ("added-data-files", diff.added.len() as i64),
             ("deleted-data-files", diff.removed.len() as i64),
@@ -394,6 +407,12 @@ impl Derivation<'_> {
         }
         exposed(self.folder, &metadata, if has_previous { Exposure::Added } else { Exposure::Rebuilt })
     }
+}
+
+/// A count of the Delta log as Iceberg has it. Errors: `Corrupt` for one above all that there can be.
+fn number(path: &str, count: u64) -> Result<i64, LakeError> {
+    let wrong = |_| LakeError::Corrupt { path: path.to_owned(), reason: format!("the log counts {count} of it") };
+    i64::try_from(count).map_err(wrong)
 }
 
 /// Reads the end of a data file.

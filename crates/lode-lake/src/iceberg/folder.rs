@@ -54,8 +54,13 @@ impl Folder {
             url: absolute(store, location)?,
             files: BTreeMap::new(),
         };
-        for meta in store.list(&folder.path("")?, None).await? {
-            folder.files.extend(meta.location.filename().map(|name| (name.to_owned(), meta.size)));
+        let prefix = folder.path("")?;
+        for meta in store.list(&prefix, None).await? {
+            // Not what lies in folders further below.
+            let mut below = meta.location.prefix_match(&prefix).into_iter().flatten();
+            if let (Some(name), None) = (below.next(), below.next()) {
+                folder.files.insert(name.as_ref().to_owned(), meta.size);
+            }
         }
         Ok(folder)
     }

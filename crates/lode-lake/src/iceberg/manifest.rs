@@ -118,6 +118,7 @@ fn entry_schema(partition: Vec<Value>) -> Value {
         required("partition", json!({"type": "record", "name": "r102", "fields": partition}), 102),
         required("record_count", json!("long"), 103),
         required("file_size_in_bytes", json!("long"), 104),
+        id_map("column_sizes", 117, 118, "long", 108),
         id_map("value_counts", 119, 120, "long", 109),
         id_map("null_value_counts", 121, 122, "long", 110),
         id_map("lower_bounds", 126, 127, "bytes", 125),
@@ -193,7 +194,8 @@ fn encode_row(content: Content, row: &Row, encoder: &mut Encoder) {
     }
     encoder.long(entry.rows);
     encoder.long(entry.size_bytes);
-    for counts in [&row.metrics.value_counts, &row.metrics.null_counts] {
+    // Sizes of columns are not known, but a view of the metadata in pyiceberg 0.12.0 wants the map there.
+    for counts in [&Vec::new(), &row.metrics.value_counts, &row.metrics.null_counts] {
         encode_map(counts, encoder, |encoder, count| encoder.long(*count));
     }
     for bounds in [&row.metrics.lower, &row.metrics.upper] {
@@ -254,7 +256,7 @@ fn decode_row(partition: &[Value], decoder: &mut Decoder<'_>) -> Result<Entry, S
         }
     }
     let (rows, size_bytes) = (decoder.long()?, decoder.long()?);
-    for _ in 0..2 {
+    for _ in 0..3 {
         skip_map(decoder, |decoder| decoder.long().map(|_| ()))?;
     }
     for _ in 0..2 {

@@ -105,9 +105,12 @@ pub(crate) fn metrics(leaves: &[Leaf], files: &[&LiveFile]) -> Vec<Metrics> {
         for (metrics, stats) in found.iter_mut().zip(&stats) {
             let Some(stats) = stats else { continue };
             let nulls = at(&stats.null_count, &leaf.path).and_then(Value::as_u64);
-            if let Some(nulls) = nulls.filter(|nulls| *nulls <= stats.num_records) {
-                metrics.value_counts.push((leaf.id, stats.num_records as i64));
-                metrics.null_counts.push((leaf.id, nulls as i64));
+            let counts = (i64::try_from(stats.num_records), nulls.and_then(|nulls| i64::try_from(nulls).ok()));
+            if let (Ok(rows), Some(nulls)) = counts
+                && nulls <= rows
+            {
+                metrics.value_counts.push((leaf.id, rows));
+                metrics.null_counts.push((leaf.id, nulls));
             }
         }
         let bounds = |is_max: bool| {

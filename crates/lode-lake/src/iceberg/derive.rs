@@ -24,6 +24,8 @@ use crate::{DeltaTable, LakeError, LiveFile, Put, Snapshot, Store, StorePath, Ta
 
 /// Footers read and delete files written at a time.
 const FILES_AT_ONCE: usize = 8;
+/// Versions after which old metadata files are deleted.
+const CLEANED_EVERY: i64 = 8;
 const DATA_BYTES: &str = "lode.data-bytes";
 const DATA_FILES: &str = "total-data-files";
 
@@ -88,8 +90,8 @@ impl Derivation<'_> {
         let manifests = self.manifests(&form, &names, old.unwrap_or_default(), &mut diff, change).await?;
         let snapshot = self.snapshot(&metadata, &names, &manifests, &diff, previous.as_ref()).await?;
         let file = previous.as_ref().map(|previous| self.folder.absolute(&previous.name));
-        let (dropped, files) = metadata.push(snapshot, file);
-        self.publish(metadata, previous.is_some(), dropped, files).await
+        metadata.push(snapshot, file);
+        self.publish(metadata, previous.map(|previous| previous.delta_version + 1)).await
     }
 
     fn state(&self) -> Result<State, LakeError> {
@@ -375,13 +377,7 @@ impl Derivation<'_> {
     }
 
     /// Puts the metadata file, which is the moment that readers see the snapshot, and cleans up behind it.
-    async fn publish(
-        &self,
-        metadata: TableMetadata,
-        has_previous: bool,
-        dropped: Vec<metadata::Snapshot>,
-        files: Vec<metadata::MetadataLogEntry>,
-    ) -> Result<Exposed, LakeError> {
+    async fn publish(&self, metadata: TableMetadata, previous: Option<i64>) -> Result<Exposed, LakeError> {
         let number = self.wanted.version.0 + 1;
         let name = metadata_name(number);
         let encode = |error| LakeError::Encode { table: self.folder.url.clone(), source: Box::new(error) };
@@ -396,16 +392,18 @@ impl Derivation<'_> {
             }
         }
         self.folder.put_hint(number).await?;
-        let cleaned = match metadata.snapshots.first() {
-            _ if !has_previous => self.folder.delete_old(&name).await,
-            Some(oldest) if !dropped.is_empty() => self.folder.clean(&dropped, &files, oldest).await,
+        let cleaned = match (previous, metadata.snapshots.first()) {
+            (None, _) => self.folder.delete_old(&name).await,
+            (Some(previous), Some(oldest)) if previous / CLEANED_EVERY != number / CLEANED_EVERY => {
+                self.folder.clean(oldest).await
+            }
             _ => Ok(()),
         };
         if let Err(error) = cleaned {
             // The table is exposed; what is left over takes room and does no harm.
             tracing::warn!(table = self.table.location(), %error, "old Iceberg metadata could not be deleted");
         }
-        exposed(self.folder, &metadata, if has_previous { Exposure::Added } else { Exposure::Rebuilt })
+        exposed(self.folder, &metadata, if previous.is_some() { Exposure::Added } else { Exposure::Rebuilt })
     }
 }
 

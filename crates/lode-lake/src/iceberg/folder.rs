@@ -5,15 +5,19 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::manifest::{Content, Entry, decode};
+use super::manifest::{Content, Entry, Status, decode};
 use super::manifest_list::{Manifest, decode_list};
-use super::metadata::{MetadataLogEntry, Snapshot, TableMetadata};
+use super::metadata::{Snapshot, TableMetadata};
 use crate::delta::off_runtime;
 use crate::{LakeError, Store, StorePath};
 
 /// Larger files of metadata are refused; one of 2,000 data files with bounds of 100 columns has some 10 MB.
 const FILE_BYTES_MAX: u64 = 256 << 20;
-pub(crate) const HINT: &str = "version-hint.text";
+const DATA_MANIFEST: &str = "lode-m-";
+const DELETE_MANIFEST: &str = "lode-d-";
+const MANIFEST_LIST: &str = "lode-snap-";
+const DELETE_FILE: &str = "lode-del-";
+const HINT: &str = "version-hint.text";
 
 /// The folder as it was listed.
 #[derive(Debug)]
@@ -40,6 +44,13 @@ pub(crate) struct Previous {
 /// The number in `vN.metadata.json`.
 fn number_of(name: &str) -> Option<i64> {
     name.strip_prefix('v')?.strip_suffix(".metadata.json")?.parse().ok()
+}
+
+/// The snapshot that a file was made for; `None` for a file of another writer.
+fn snapshot_of(name: &str) -> Option<i64> {
+    let kinds = [DATA_MANIFEST, DELETE_MANIFEST, MANIFEST_LIST, DELETE_FILE];
+    let rest = kinds.iter().find_map(|kind| name.strip_prefix(kind));
+    rest.and_then(|rest| rest.split_once('-')?.0.parse().ok()).or_else(|| number_of(name))
 }
 
 pub(crate) fn metadata_name(number: i64) -> String {
@@ -154,50 +165,31 @@ impl Folder {
             .await
     }
 
-    /// Deletes what only snapshots needed that are kept no longer. `oldest` is the oldest snapshot that is kept.
-    /// What a damaged manifest leads to is left where it is.
+    /// Deletes what was made for snapshots in front of `oldest`, the oldest one that is kept, and is not needed by it. So
+    /// it goes with what failed attempts have left, too.
     /// Errors: `Corrupt` for the oldest snapshot, `Store`.
-    pub(crate) async fn clean(
-        &self,
-        dropped: &[Snapshot],
-        files: &[MetadataLogEntry],
-        oldest: &Snapshot,
-    ) -> Result<(), LakeError> {
-        let mut gone: Vec<String> = files.iter().map(|file| file.metadata_file.clone()).collect();
-        // A manifest that has left the table does not come back, so that comparing with the oldest kept snapshot is enough.
-        let kept = self.manifests(&oldest.manifest_list).await?;
-        let is_kept = |manifest: &Manifest| kept.iter().any(|other| other.path == manifest.path);
-        for snapshot in dropped {
-            let Ok(manifests) = self.manifests(&snapshot.manifest_list).await else { continue };
-            for manifest in manifests.into_iter().filter(|manifest| !is_kept(manifest)) {
-                if manifest.content == Content::Deletes {
-                    gone.extend(self.dead_deletes(&manifest, &kept).await?);
-                }
-                gone.push(manifest.path);
-            }
-            gone.push(snapshot.manifest_list.clone());
+    pub(crate) async fn clean(&self, oldest: &Snapshot) -> Result<(), LakeError> {
+        let is_old = |name: &&String| snapshot_of(name).is_some_and(|id| id < oldest.snapshot_id);
+        let old: Vec<&str> = self.files.keys().filter(is_old).map(String::as_str).collect();
+        if old.is_empty() {
+            return Ok(());
         }
-        self.delete(gone.iter().filter_map(|path| self.name(path))).await
-    }
-
-    /// The delete files of a manifest that none of `kept` has.
-    async fn dead_deletes(&self, manifest: &Manifest, kept: &[Manifest]) -> Result<Vec<String>, LakeError> {
-        let Ok(entries) = self.entries(manifest).await else { return Ok(Vec::new()) };
-        let mut dead: HashSet<String> = entries.into_iter().map(|entry| entry.path).collect();
-        for other in kept.iter().filter(|other| other.content == Content::Deletes) {
-            for entry in self.entries(other).await? {
-                dead.remove(&entry.path);
+        // A file that has left the table does not come back under its name: what the oldest snapshot does not need, no
+        // later one does.
+        let manifests = self.manifests(&oldest.manifest_list).await?;
+        let mut needed: HashSet<String> = manifests.iter().map(|manifest| manifest.path.clone()).collect();
+        if old.iter().any(|name| name.starts_with(DELETE_FILE)) {
+            for manifest in manifests.iter().filter(|manifest| manifest.content == Content::Deletes) {
+                let live = self.entries(manifest).await?.into_iter().filter(|entry| entry.status != Status::Deleted);
+                needed.extend(live.map(|entry| entry.path));
             }
         }
-        Ok(dead.into_iter().collect())
+        self.delete(old.into_iter().filter(|name| !needed.contains(&self.absolute(name)))).await
     }
 
     /// Deletes all that was here when the folder was listed and that we may have made, but for `keep`.
     pub(crate) async fn delete_old(&self, keep: &str) -> Result<(), LakeError> {
-        let is_ours = |name: &&String| {
-            number_of(name).is_some()
-                || (name.starts_with("lode-") && [".avro", ".parquet"].iter().any(|end| name.ends_with(end)))
-        };
+        let is_ours = |name: &&String| snapshot_of(name).is_some();
         self.delete(self.files.keys().filter(is_ours).filter(|name| *name != keep).map(String::as_str)).await
     }
 
@@ -236,16 +228,16 @@ impl Names {
     }
 
     pub(crate) fn manifest(&self, content: Content, at: usize) -> String {
-        let kind = if content == Content::Data { 'm' } else { 'd' };
-        format!("lode-{kind}-{}-{}-{at}.avro", self.snapshot_id, self.attempt.simple())
+        let kind = if content == Content::Data { DATA_MANIFEST } else { DELETE_MANIFEST };
+        format!("{kind}{}-{}-{at}.avro", self.snapshot_id, self.attempt.simple())
     }
 
     pub(crate) fn list(&self) -> String {
-        format!("lode-snap-{}-{}.avro", self.snapshot_id, self.attempt.simple())
+        format!("{MANIFEST_LIST}{}-{}.avro", self.snapshot_id, self.attempt.simple())
     }
 
     pub(crate) fn deletes(&self, at: usize) -> String {
-        format!("lode-del-{}-{}-{at}.parquet", self.snapshot_id, self.attempt.simple())
+        format!("{DELETE_FILE}{}-{}-{at}.parquet", self.snapshot_id, self.attempt.simple())
     }
 }
 

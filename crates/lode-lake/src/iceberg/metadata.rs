@@ -195,16 +195,10 @@ impl TableMetadata {
         mapped_paths(&mapping.unwrap_or(Value::Null))
     }
 
-    /// Makes `snapshot` the newest one. `metadata_file` is where this metadata stood before. Returns the snapshots and
-    /// metadata files that are kept no longer.
-    pub(crate) fn push(
-        &mut self,
-        snapshot: Snapshot,
-        metadata_file: Option<String>,
-    ) -> (Vec<Snapshot>, Vec<MetadataLogEntry>) {
-        self.metadata_log.extend(
-            metadata_file.map(|metadata_file| MetadataLogEntry { timestamp_ms: self.last_updated_ms, metadata_file }),
-        );
+    /// Makes `snapshot` the newest one and forgets the oldest ones. `metadata_file` is where this metadata stood before.
+    pub(crate) fn push(&mut self, snapshot: Snapshot, metadata_file: Option<String>) {
+        let timestamp_ms = self.last_updated_ms;
+        self.metadata_log.extend(metadata_file.map(|metadata_file| MetadataLogEntry { timestamp_ms, metadata_file }));
         // A transaction stands at the newest snapshot, and at older ones where its version was another: a table that many
         // pipelines write to would repeat them all in each snapshot.
         for old in &mut self.snapshots {
@@ -220,13 +214,12 @@ impl TableMetadata {
         self.snapshot_log
             .push(SnapshotLogEntry { timestamp_ms: self.last_updated_ms, snapshot_id: snapshot.snapshot_id });
         self.snapshots.push(snapshot);
-        let dropped: Vec<Snapshot> =
-            self.snapshots.drain(..self.snapshots.len().saturating_sub(SNAPSHOTS_KEPT)).collect();
+        self.snapshots.drain(..self.snapshots.len().saturating_sub(SNAPSHOTS_KEPT));
         self.snapshot_log.drain(..self.snapshot_log.len().saturating_sub(SNAPSHOTS_KEPT));
-        let files = self.metadata_log.drain(..self.metadata_log.len().saturating_sub(SNAPSHOTS_KEPT)).collect();
+        // Those of the kept snapshots, but for the newest one, which is this.
+        self.metadata_log.drain(..self.metadata_log.len().saturating_sub(SNAPSHOTS_KEPT - 1));
         let used: Vec<i32> = self.snapshots.iter().map(|snapshot| snapshot.schema_id).collect();
         // Those behind the current one stay too, so that no id is given twice.
         self.schemas.retain(|schema| schema.schema_id >= self.current_schema_id || used.contains(&schema.schema_id));
-        (dropped, files)
     }
 }

@@ -20,6 +20,7 @@ use super::metadata::{DELTA_VERSION, State, TXN_PREFIX, TableMetadata};
 use super::schema::{Change, Leaf, PartitionSpec, Schema, compare, leaves, name_mapping, primitive_name};
 use super::{Exposed, Exposure, deletes, exposed, metadata, metrics, schema, tree};
 use crate::delta::off_runtime;
+use crate::store::object_error;
 use crate::{DeltaTable, LakeError, LiveFile, Put, Snapshot, Store, StorePath, TableDefinition};
 
 /// Footers read and delete files written at a time.
@@ -163,34 +164,42 @@ impl Derivation<'_> {
         Ok(made)
     }
 
-    async fn data_entries(&self, snapshot_id: i64, diff: &Diff) -> Result<Vec<Entry>, LakeError> {
-        let entries = diff.added.iter().filter_map(|path| Some((path, diff.files.get(path)?)));
-        let entries = entries.map(|(path, file)| self.data_entry(snapshot_id, path, file));
-        stream::iter(entries).buffered(FILES_AT_ONCE).try_collect().await
-    }
-
-    async fn data_entry(&self, snapshot_id: i64, path: &str, file: &LiveFile) -> Result<Entry, LakeError> {
-        let rows = match &file.file.stats {
-            Some(stats) => number(path, stats.num_records)?,
-            None => self.count_rows(file).await?,
-        };
-        Ok(Entry {
-            status: Status::Added,
-            snapshot_id,
-            sequence: snapshot_id,
-            path: path.to_owned(),
-            rows,
-            size_bytes: number(path, file.file.size_bytes)?,
-            referenced: None,
-        })
+    async fn data_entries(&self, snapshot_id: i64, diff: &mut Diff) -> Result<Vec<Entry>, LakeError> {
+        let is_uncounted = |path: &&String| diff.files.get(*path).is_some_and(|file| file.file.stats.is_none());
+        let counts = diff.added.iter().filter(is_uncounted).map(|path| self.count_rows(path, &diff.files));
+        let counts: HashMap<String, i64> = stream::iter(counts).buffered(FILES_AT_ONCE).try_collect().await?;
+        let (files, added) = (std::mem::take(&mut diff.files), diff.added.clone());
+        let made = off_runtime("iceberg entries", move || {
+            let entry = |path: String| {
+                let file = files.get(&path)?;
+                let rows = match (&file.file.stats, counts.get(&path)) {
+                    (Some(stats), _) => number(&path, stats.num_records),
+                    (None, counted) => Ok(*counted?),
+                };
+                let size_bytes = number(&path, file.file.size_bytes);
+                Some(rows.and_then(|rows| Ok(Entry::added(snapshot_id, path, rows, size_bytes?, None))))
+            };
+            let entries: Vec<Entry> = added.into_iter().filter_map(entry).collect::<Result<_, LakeError>>()?;
+            Ok((files, entries))
+        });
+        let (files, entries) = made.await?;
+        diff.files = files;
+        Ok(entries)
     }
 
     /// Of a file without statistics, from its footer.
-    async fn count_rows(&self, file: &LiveFile) -> Result<i64, LakeError> {
+    async fn count_rows(&self, at: &str, files: &HashMap<String, LiveFile>) -> Result<(String, i64), LakeError> {
+        let missing = || LakeError::NotFound { path: at.to_owned() };
+        let file = files.get(at).ok_or_else(missing)?;
         let path = self.table.data_path(file)?;
         let footer = Footer { objects: self.store.objects(), path: path.clone() };
         match ParquetMetaDataReader::new().load_and_finish(footer, file.file.size_bytes).await {
-            Ok(metadata) => Ok(metadata.file_metadata().num_rows()),
+            Ok(metadata) => Ok((at.to_owned(), metadata.file_metadata().num_rows())),
+            // The store's own error, so that a lost connection is not taken for damage.
+            Err(ParquetError::External(source)) => match source.downcast::<object_store::Error>() {
+                Ok(source) => Err(object_error("read", &path, *source)),
+                Err(source) => Err(LakeError::Corrupt { path: path.to_string(), reason: source.to_string() }),
+            },
             Err(error) => Err(LakeError::Corrupt { path: path.to_string(), reason: error.to_string() }),
         }
     }
@@ -220,15 +229,8 @@ impl Derivation<'_> {
         let bytes = bytes.await?;
         let size_bytes = bytes.len() as i64;
         self.folder.create(&name, bytes).await?;
-        Ok(Some(Entry {
-            status: Status::Added,
-            snapshot_id,
-            sequence: snapshot_id,
-            path: self.folder.absolute(&name),
-            rows,
-            size_bytes,
-            referenced: Some(path.to_owned()),
-        }))
+        let (path, about) = (self.folder.absolute(&name), Some(path.to_owned()));
+        Ok(Some(Entry::added(snapshot_id, path, rows, size_bytes, about)))
     }
 
     /// Adds the files of entries that came from old manifests. Errors: `Corrupt` for one that the table does not have.
@@ -370,7 +372,9 @@ impl Derivation<'_> {
     async fn theirs(&self) -> Result<Option<Previous>, LakeError> {
         let now = Folder::list(self.store, self.table.location()).await?;
         match now.previous(&self.wanted.definition.id.to_string()).await {
-            Ok(theirs) => Ok(theirs.filter(|theirs| theirs.shows(self.wanted))),
+            Ok(theirs) => {
+                Ok(theirs.filter(|theirs| theirs.delta_version > self.wanted.version.0 || theirs.shows(self.wanted)))
+            }
             Err(LakeError::Corrupt { .. }) => Ok(None),
             Err(error) => Err(error),
         }

@@ -92,6 +92,11 @@ impl Folder {
         (!name.contains('/')).then_some(name)
     }
 
+    /// Whether an error tells of damage in this folder.
+    pub(crate) fn is_damaged(&self, error: &LakeError) -> bool {
+        matches!(error, LakeError::Corrupt { path, .. } if path.starts_with(&self.url))
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.files.contains_key(name)
     }

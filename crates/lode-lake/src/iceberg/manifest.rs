@@ -44,6 +44,16 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    pub(crate) fn added(
+        snapshot_id: i64,
+        path: String,
+        rows: i64,
+        size_bytes: i64,
+        referenced: Option<String>,
+    ) -> Self {
+        Self { status: Status::Added, snapshot_id, sequence: snapshot_id, path, rows, size_bytes, referenced }
+    }
+
     /// By what the table's state knows the file: for deletes, the data file that they are about.
     pub(crate) fn key(&self) -> &str {
         self.referenced.as_deref().unwrap_or(&self.path)

@@ -57,8 +57,8 @@ pub enum Exposure {
 /// only older ones need are deleted, data files never. One call at a time for a table; a second one does no damage, but
 /// may leave files behind that nothing needs.
 ///
-/// Errors: as `DeltaTable::snapshot`; `Unsupported` for what Iceberg cannot express, `Corrupt` for a partition value or a
-/// deletion vector, `Store`.
+/// Errors: as `DeltaTable::snapshot`; `Schema` and `Unsupported` for what Iceberg cannot express, `Corrupt` for a partition
+/// value, a deletion vector or a data file without statistics, `Store`.
 /// Source: Iceberg spec, "Table Metadata", "Snapshots", "File System Tables".
 pub async fn expose(store: &Store, location: &str, version: Option<SnapshotId>) -> Result<Exposed, LakeError> {
     let location = location.trim_matches('/');
@@ -90,7 +90,8 @@ pub async fn expose(store: &Store, location: &str, version: Option<SnapshotId>) 
     let has_previous = previous.is_some();
     let derivation = Derivation { store, table: &table, folder: &folder, wanted: &wanted };
     match Box::pin(derivation.run(previous, before)).await {
-        Err(error @ LakeError::Corrupt { .. }) if has_previous => {
+        // A damaged vector or data file is not made better by other metadata.
+        Err(error) if has_previous && folder.is_damaged(&error) => {
             warn_damaged(location, &error);
             Box::pin(derivation.run(None, None)).await
         }

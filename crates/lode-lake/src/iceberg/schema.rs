@@ -61,12 +61,19 @@ pub(crate) struct Leaf {
 }
 
 /// The schema of a table. Its id is 0 until it is compared with those that the metadata has.
-/// Errors: `Unsupported` for a type, or a change of type, that Iceberg does not have.
+/// Errors: `Schema` for a change of type that Iceberg readers do not follow, `Unsupported` for a type.
 pub(crate) fn schema_of(definition: &TableDefinition) -> Result<Schema, LakeError> {
     let unsupported = |feature: String| LakeError::Unsupported { table: definition.name.to_string(), feature };
     for field in definition.schema.fields() {
         if let Some(change) = field.metadata().get(TYPE_CHANGES).and_then(|changes| not_promoted(changes)) {
-            return Err(unsupported(format!("column \"{}\", which was {change}, in Iceberg", field.name())));
+            return Err(LakeError::Schema {
+                message: format!(
+                    "Iceberg cannot show column \"{}\" of table \"{}\", which was {change}",
+                    field.name(),
+                    definition.name
+                ),
+                fix: "write the table anew, or expose it as Delta only".into(),
+            });
         }
     }
     let fields: Result<Vec<Column>, String> = definition.schema.fields().iter().map(|field| column(field)).collect();

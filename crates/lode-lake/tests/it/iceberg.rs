@@ -580,12 +580,24 @@ async fn foreign_files_without_ids_and_statistics_are_read() {
         let size = bytes.len();
         store.put(&StorePath::from(format!("{LOCATION}/foreign file.parquet")), bytes.into()).await.unwrap();
         let add = json!({"path": "foreign%20file.parquet", "partitionValues": {}, "size": size, "modificationTime": 1, "dataChange": true});
-        foreign(&store, 1, &[json!({"add": add})]).await;
+        foreign(&store, 1, &[json!({"add": add.clone()})]).await;
         let newest = exposed(&store).await;
         assert_eq!(summary(&metadata(&store, &newest).await)["total-records"], "5");
         check(&store, &newest, &[rows(&[1, 2]), columns], &["id = 8", "name = 'n9'"]);
         append(&store, &definition, 1, &[3], "a").await;
-        check(&store, &exposed(&store).await, &[rows(&[1, 2, 3, 7, 8, 9])], &["id > 2"]);
+        let newest = exposed(&store).await;
+        check(&store, &newest, &[rows(&[1, 2, 3, 7, 8, 9])], &["id > 2"]);
+
+        // A file that cannot be read is no reason to give up the history.
+        let mut lost = add.clone();
+        lost["path"] = json!("lost.parquet");
+        foreign(&store, 3, &[json!({"add": lost})]).await;
+        let error = expose(&store, LOCATION, None).await.unwrap_err();
+        assert!(matches!(&error, LakeError::NotFound { path } if path.ends_with("lost.parquet")), "{error}");
+        let bytes = store.get(&StorePath::from(format!("{LOCATION}/foreign file.parquet"))).await.unwrap();
+        store.put(&StorePath::from(format!("{LOCATION}/lost.parquet")), bytes).await.unwrap();
+        let last = exposed(&store).await;
+        assert_eq!((last.outcome, last.table_uuid), (Exposure::Added, newest.table_uuid));
     }
 }
 
@@ -734,7 +746,8 @@ async fn a_change_of_type_that_iceberg_lacks_is_refused() {
     let protocol = json!({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["typeWidening"], "writerFeatures": ["typeWidening"]});
     foreign(&store, 1, &[json!({"protocol": protocol}), json!({"metaData": changed})]).await;
     let error = expose(&store, LOCATION, None).await.unwrap_err();
-    let wanted = "table \"bronze.events\" needs column \"id\", which was widened from integer to double, in Iceberg, which Lode does not support";
+    let wanted =
+        "Iceberg cannot show column \"id\" of table \"bronze.events\", which was widened from integer to double";
     assert_eq!(error.to_string(), wanted);
 }
 

@@ -1,7 +1,8 @@
 //! How a table is read and written: open table formats on any store, one set of Parquet files.
 //!
 //! `Store` is the only way to bytes. `DeltaTable` opens a table folder, `Snapshot` is one committed state of it,
-//! `TableWriter` makes data files, `TableChange` is what a commit will do, and `apply` does it exactly once.
+//! `TableWriter` makes data files, `TableChange` is what a commit will do, and `apply` does it exactly once. `expose` shows a
+//! table to Iceberg readers.
 
 mod change;
 mod convert;

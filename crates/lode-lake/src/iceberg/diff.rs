@@ -45,14 +45,14 @@ impl Diff {
                 diff.added.push(path.clone());
             }
             if has_other_vector {
-                diff.vectors_old.extend(known.filter(|known| known.has_deletes).map(|_| path.clone()));
-                diff.vectors_new.extend(file.has_deletes.then(|| path.clone()));
+                diff.vectors_old.extend(known.and_then(vector).map(|_| path.clone()));
+                diff.vectors_new.extend(vector(file).map(|_| path.clone()));
             }
             diff.files.insert(path, file.clone());
         }
         for file in before.iter().filter(|file| old.contains_key(file.file.path.as_str())) {
             let path = locate(file)?;
-            diff.vectors_old.extend(file.has_deletes.then(|| path.clone()));
+            diff.vectors_old.extend(vector(file).map(|_| path.clone()));
             diff.removed.push(path.clone());
             diff.files.insert(path, file.clone());
         }
@@ -95,6 +95,7 @@ pub(crate) fn find(
     Ok(other.into_iter().next())
 }
 
+/// What tells one set of dead rows from another; `None` when all rows live, as they do with a vector that is empty.
 fn vector(file: &LiveFile) -> Option<String> {
-    file.vector.as_ref().map(|vector| vector.unique_id())
+    file.vector.as_ref().filter(|vector| vector.cardinality > 0).map(|vector| vector.unique_id())
 }

@@ -468,6 +468,28 @@ async fn partitions_have_typed_values() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_may_be_empty() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let definition = events();
+        commit(&store, &creation(&definition, Vec::new()), "create", 1).await;
+        check(&store, &exposed(&store).await, &[rows(&[])], &["id = 1"]);
+        append(&store, &definition, 0, &[1, 2], "a").await;
+        check(&store, &exposed(&store).await, &[rows(&[1, 2])], &["id = 1"]);
+        commit(&store, &change(1, Operation::Overwrite, Vec::new()), "b", 1).await;
+        let third = exposed(&store).await;
+        check(&store, &third, &[rows(&[])], &["id = 1"]);
+        assert_eq!(summary(&metadata(&store, &third).await)["operation"], "delete");
+        foreign(&store, 3, &[json!({"commitInfo": {"operation": "SET TBLPROPERTIES"}})]).await;
+        let fourth = exposed(&store).await;
+        assert_eq!(fourth.snapshot_id, 4);
+        check(&store, &fourth, &[rows(&[])], &[]);
+        append(&store, &definition, 3, &[3], "c").await;
+        check(&store, &exposed(&store).await, &[rows(&[3])], &["id = 3"]);
+    }
+}
+
 /// Rows 3, 4, 7, 11, 18 and 29, as delta-kernel-rs has them in its tests.
 fn vector() -> Value {
     json!({
@@ -542,6 +564,95 @@ async fn dead_rows_become_position_deletes() {
         let read = metadata(&store, &fifth).await;
         assert_eq!(summary(&read)["total-delete-files"], "0");
         assert_eq!(summary(&read)["removed-delete-files"], "2");
+    }
+}
+
+/// A deletion vector in a file of its own, as its descriptor in the log. Source: Delta protocol, "Deletion Vectors".
+async fn vector_file(store: &Store, name: &str, dead: &[u64]) -> Value {
+    let mut block = 1_681_511_377_u32.to_le_bytes().to_vec();
+    dead.iter().copied().collect::<roaring::RoaringTreemap>().serialize_into(&mut block).unwrap();
+    let mut crc = flate2::Crc::new();
+    crc.update(&block);
+    let size = block.len() as u32;
+    let file = [&[1][..], &size.to_be_bytes(), &block, &crc.sum().to_be_bytes()].concat();
+    let path = format!("{LOCATION}/_dv/{name}.bin");
+    store.put(&StorePath::from(path.as_str()), file.into()).await.unwrap();
+    json!({
+        "storageType": "p", "pathOrInlineDv": store.url().join(&path).unwrap().to_string(), "offset": 1,
+        "sizeInBytes": size, "cardinality": dead.len(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vector_that_changes_replaces_its_delete_file() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let all: Vec<i64> = (0..100).collect();
+        table_of(&store, &all).await;
+        exposed(&store).await;
+        let add = log_line(&store, 0, "add").await.unwrap();
+        let protocol = json!({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]});
+        let mut before: Option<Value> = None;
+        let steps: [&[u64]; 4] = [&[1], &[1, 2, 5, 99], &[], &[2]];
+        for (version, dead) in (1..).zip(steps) {
+            let mut remove = json!({"path": add["path"], "dataChange": true, "deletionTimestamp": 1});
+            if let Some(before) = before.take() {
+                remove["deletionVector"] = before;
+            }
+            let mut with = add.clone();
+            with["deletionVector"] = vector_file(&store, &format!("v{version}"), dead).await;
+            before = Some(with["deletionVector"].clone());
+            let lines = [json!({"protocol": protocol}), json!({"remove": remove}), json!({"add": with})];
+            foreign(&store, version, &lines).await;
+            let newest = exposed(&store).await;
+            assert_eq!(newest.outcome, Exposure::Added);
+            let live: Vec<i64> = all.iter().copied().filter(|id| !dead.contains(&(*id as u64))).collect();
+            check(&store, &newest, &[rows(&live)], &["id < 6", "id = 99"]);
+            let read = metadata(&store, &newest).await;
+            assert_eq!(summary(&read)["total-position-deletes"], dead.len().to_string());
+            assert_eq!(summary(&read)["total-delete-files"], if dead.is_empty() { "0" } else { "1" });
+        }
+        let newest = exposed(&store).await;
+        let live: Vec<i64> = all.iter().copied().filter(|id| ![1, 2, 5, 99].contains(id)).collect();
+        check_at(&store, &newest, "3", &[rows(&live)], &[]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_rows_of_partitions_stay_in_their_partition() {
+    let (_folder, stores) = stores();
+    for store in stores {
+        let definition = definition(&[("id", "bigint"), ("region", "text"), ("day", "date")], &["region", "day"]);
+        let of = |ids: Vec<i64>, region: Option<&str>| {
+            let count = ids.len();
+            batch(vec![
+                ("id", Arc::new(Int64Array::from(ids))),
+                ("region", Arc::new(StringViewArray::from(vec![region; count]))),
+                ("day", Arc::new(Date32Array::from(vec![region.map(|_| 7); count]))),
+            ])
+        };
+        let all = |from: i64| (from..from + 30).collect::<Vec<i64>>();
+        commit(&store, &creation(&definition, write(&store, &definition, &[of(all(0), Some("a"))])), "create", 1).await;
+        let files = write(&store, &definition, &[of(all(100), None)]);
+        commit(&store, &change(0, Operation::Append, files), "a", 1).await;
+        let files = write(&store, &definition, &[of(all(200), Some("a"))]);
+        commit(&store, &change(1, Operation::Append, files), "b", 1).await;
+        delete_rows(&store, 0, 3).await;
+        delete_rows(&store, 1, 4).await;
+        let newest = exposed(&store).await;
+        let live = [of(without_dead(0..30), Some("a")), of(without_dead(100..130), None), of(all(200), Some("a"))];
+        let conditions = ["region = 'a'", "region is null", "id = 103", "id = 203", "day > '1970-01-07'"];
+        check(&store, &newest, &live, &conditions);
+        // Once more on top of what is there.
+        delete_rows(&store, 2, 5).await;
+        let newest = exposed(&store).await;
+        assert_eq!(newest.outcome, Exposure::Added);
+        let live = [
+            of(without_dead(0..30), Some("a")),
+            of(without_dead(100..130), None),
+            of(without_dead(200..230), Some("a")),
+        ];
+        check(&store, &newest, &live, &conditions);
     }
 }
 

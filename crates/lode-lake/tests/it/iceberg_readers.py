@@ -132,7 +132,8 @@ def main():
                     problems.append(f"{name}: {seen} of {count} rows where {condition}")
         except Exception as error:  # Whatever a reader refuses is a fault of ours.
             problems.append(f"{name}: {type(error).__name__}: {error}")
-    if snapshot == "-":
+    # The view of files in pyiceberg 0.12.0 fails on a table without any.
+    if snapshot == "-" and wanted:
         for name, count in views(metadata).items():
             if count != wanted.total():
                 problems.append(f"{name}: the metadata counts {count} of {wanted.total()} rows")

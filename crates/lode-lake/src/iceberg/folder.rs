@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
+use url::Position;
 use uuid::Uuid;
 
 use super::manifest::{Content, Entry, Status, decode};
@@ -259,5 +260,6 @@ pub(crate) fn absolute(store: &Store, path: &str) -> Result<String, LakeError> {
     if url.scheme() == "file" && [&root, path].iter().any(|part| part.contains(['#', '?'])) {
         return Ok(format!("{root}{path}"));
     }
-    Ok(format!("{}://{}{root}{path}", url.scheme(), url.host_str().unwrap_or_default()))
+    // With user and port, if there are any: an Azure container stands in front of its account.
+    Ok(format!("{}{root}{path}", &url[..Position::BeforePath]))
 }

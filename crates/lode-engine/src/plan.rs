@@ -4,21 +4,22 @@ use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{Ident, Insert, ObjectName, Statement as Sql, TableObject};
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use lode_core::sql_type::SQL_TYPE_MARK;
-use lode_core::{BatchStream, Prepared, Problem, SqlSession};
+use lode_core::{BatchStream, Prepared, Problem, SqlSession, TableName};
 
 use crate::engine::Inner;
 use crate::problem::{self, Source};
-use crate::tables::resolve;
+use crate::tables::resolve::{self, InsertedColumn, Resolved};
 
 /// Batches between the pool's thread and the reader; a full channel makes the statement wait.
 const BATCHES_AHEAD: usize = 2;
@@ -55,6 +56,74 @@ impl Inner {
         session: &SqlSession,
     ) -> Result<Prepared, Problem> {
         let resolved = resolve::resolve(&self.catalog, &statement, session).await?;
+        self.plan_resolved(resolved, statement, sql, session).await
+    }
+
+    /// As `plan`, where the rows of `table` show the places at which they stand.
+    pub(crate) async fn plan_positioned(
+        self: &Arc<Self>,
+        statement: Statement,
+        sql: &str,
+        session: &SqlSession,
+        table: &TableName,
+    ) -> Result<Prepared, Problem> {
+        let mut resolved = resolve::resolve(&self.catalog, &statement, session).await?;
+        resolved.show_places_of(table);
+        self.plan_resolved(resolved, statement, sql, session).await
+    }
+
+    /// As `plan`, for an INSERT into `table`: its rows in the table's columns.
+    pub(crate) async fn plan_insert(
+        self: &Arc<Self>,
+        mut statement: Statement,
+        sql: &str,
+        session: &SqlSession,
+        table: &TableName,
+    ) -> Result<Prepared, Problem> {
+        let mut resolved = resolve::resolve(&self.catalog, &statement, session).await?;
+        let texts = match resolved.has_uuids(table) {
+            true => self.text_columns(&statement, sql, session).await,
+            false => Vec::new(),
+        };
+        resolved.insert_into(table, texts);
+        if let Statement::Statement(inner) = &mut statement
+            && let Sql::Insert(insert) = inner.as_mut()
+        {
+            let name = [table.schema.as_str(), resolve::INSERTED].map(|part| Ident::with_quote('"', part));
+            insert.table = TableObject::TableName(ObjectName::from(name.to_vec()));
+        }
+        self.plan_resolved(resolved, statement, sql, session).await
+    }
+
+    /// Places of the columns of an INSERT's rows that are text.
+    async fn text_columns(
+        self: &Arc<Self>,
+        statement: &Statement,
+        sql: &str,
+        session: &SqlSession,
+    ) -> Vec<InsertedColumn> {
+        let Statement::Statement(inner) = statement else { return Vec::new() };
+        let Sql::Insert(Insert { source: Some(source), columns, .. }) = inner.as_ref() else { return Vec::new() };
+        let query = Statement::Statement(Box::new(Sql::Query(source.clone())));
+        // Rows that only the target's types settle, as in `values ('1e20'), (2)`, cannot be planned alone: they are literals.
+        let Ok(rows) = self.plan(query, sql, session).await else { return vec![InsertedColumn::Any] };
+        let is_text =
+            |field: &Arc<Field>| matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        let texts = rows.schema.fields().iter().enumerate().filter(|(_, field)| is_text(field)).map(|(at, _)| at);
+        let column = |at: usize| match columns.get(at).and_then(|name| name.0.last()).and_then(|part| part.as_ident()) {
+            Some(name) => InsertedColumn::Named(crate::statement::folded(name)),
+            None => InsertedColumn::At(at),
+        };
+        texts.map(column).collect()
+    }
+
+    async fn plan_resolved(
+        self: &Arc<Self>,
+        resolved: Resolved,
+        statement: Statement,
+        sql: &str,
+        session: &SqlSession,
+    ) -> Result<Prepared, Problem> {
         let text = resolved.text(&statement, &session.default_schema);
         // A look into the history of a table is no snapshot among the inputs: nothing tells when it changes.
         let looks_inside = resolved.has_calls();
@@ -99,6 +168,8 @@ impl Inner {
         let mut functions: Vec<String> = base.scalar_functions().keys().cloned().collect();
         functions.extend(base.aggregate_functions().keys().cloned());
         functions.extend(base.window_functions().keys().cloned());
+        // Those with an underscore stand for casts and the like.
+        functions.retain(|name| !name.starts_with('_'));
         functions.sort_unstable();
         problem::explain_in(error, &Source { sql, origin: &session.origin, tables: &tables, functions: &functions })
     }

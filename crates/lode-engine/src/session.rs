@@ -31,12 +31,19 @@ pub struct EngineOptions {
     pub temp_dir: PathBuf,
     /// Degree of parallelism of one statement.
     pub partitions: usize,
+    /// A data file smaller than this is written anew when it loses rows, rather than get a deletion vector.
+    pub rewritten_below_bytes: u64,
 }
 
 impl EngineOptions {
     /// Half of the memory, every core, spills under `<data>/tmp`.
     pub fn new(data_dir: &std::path::Path) -> Self {
-        Self { memory_bytes: None, temp_dir: data_dir.join("tmp"), partitions: task::cpu_count() }
+        Self {
+            memory_bytes: None,
+            temp_dir: data_dir.join("tmp"),
+            partitions: task::cpu_count(),
+            rewritten_below_bytes: 1 << 20,
+        }
     }
 }
 

@@ -92,6 +92,7 @@ async fn commit(
         definition: definition.cloned(),
         add: writer.finish().unwrap(),
         remove: Vec::new(),
+        dead: Vec::new(),
         label: "WRITE".to_owned(),
     };
     apply(store, &change, &Txn { app_id: "sample".to_owned(), version: base + 1 }, &|| Ok(())).await.unwrap();

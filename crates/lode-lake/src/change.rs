@@ -1,5 +1,6 @@
 //! What one commit will do to one table, and doing it exactly once.
 
+use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
 use lode_core::{SnapshotId, TableName};
@@ -20,6 +21,9 @@ pub struct TableChange {
     pub add: Vec<DataFile>,
     /// Paths of the files that a `Rewrite` takes out; other operations find theirs when they are applied.
     pub remove: Vec<String>,
+    /// Rows that a `Rewrite` takes out of files that stay. Written as deletion vectors when the change is applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead: Vec<DeadRows>,
     /// Operation name in the commit's history: `WRITE`, `MERGE`, `CREATE TABLE`, ….
     pub label: String,
 }
@@ -34,8 +38,19 @@ pub enum Operation {
     Overwrite,
     /// As `Overwrite`, in the partitions that the added files touch.
     ReplacePartitions,
-    /// Takes out `remove` and adds `add`; refused when one of `remove` is gone or rows came in between.
+    /// Takes out `remove` and `dead` and adds `add`; refused when one of those files is gone, lost rows, or rows came in
+    /// between.
     Rewrite,
+}
+
+/// Rows of one file that die.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadRows {
+    /// As `DataFile::path`.
+    pub path: String,
+    /// Positions in the file, from 0; those that are dead already do no harm.
+    #[serde(with = "crate::delta::positions")]
+    pub rows: RoaringTreemap,
 }
 
 /// The application transaction that makes a commit idempotent. Source: Delta protocol, "Transaction Identifiers".

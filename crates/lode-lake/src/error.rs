@@ -14,6 +14,18 @@ pub enum LakeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What was found, in which store, and what to do.
+    #[error("could not open store \"{store}\": {reason}")]
+    Open {
+        store: String,
+        kind: ErrorKind,
+        reason: String,
+        fix: String,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    #[error("{reason}")]
+    StoreOption { reason: String, fix: String },
     #[error("\"{path}\" is damaged: {reason}")]
     Corrupt { path: String, reason: String },
     #[error("table \"{table}\" has no snapshot {wanted}; the newest is {newest}")]
@@ -44,7 +56,8 @@ impl Explain for LakeError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } | Self::NoSnapshot { .. } | Self::Cleaned { .. } => ErrorKind::NotFound,
-            Self::Store { kind, .. } => *kind,
+            Self::Store { kind, .. } | Self::Open { kind, .. } => *kind,
+            Self::StoreOption { .. } => ErrorKind::Config,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Refused { .. } => ErrorKind::Blocked,
             Self::Schema { .. } => ErrorKind::TypeMismatch,
@@ -58,6 +71,7 @@ impl Explain for LakeError {
     fn places(&self) -> Vec<Place> {
         match self {
             Self::NotFound { path } | Self::Store { path, .. } | Self::Corrupt { path, .. } => vec![Place::of(path)],
+            Self::Open { store, .. } => vec![Place::of(store)],
             _ => Vec::new(),
         }
     }
@@ -67,6 +81,9 @@ impl Explain for LakeError {
             Self::NotFound { .. } => "check the name, or restore the file from a backup".into(),
             Self::Store { kind: ErrorKind::Full, .. } => {
                 "free some space on that disk, then run the command again: nothing was lost".into()
+            }
+            Self::Store { kind: ErrorKind::Denied, path, .. } if path.contains("://") => {
+                "give these credentials the right to read, write, list and delete there".into()
             }
             Self::Store { kind: ErrorKind::Denied, .. } => {
                 "give this user the right to read and write that folder".into()
@@ -81,7 +98,7 @@ impl Explain for LakeError {
             Self::Refused { .. } => {
                 "undo the foreign change, or rebuild the table, then run `lode pipeline resume`".into()
             }
-            Self::Schema { fix, .. } => fix.clone(),
+            Self::Schema { fix, .. } | Self::Open { fix, .. } | Self::StoreOption { fix, .. } => fix.clone(),
             Self::Unsupported { .. } => "turn the feature off in the writer that made the table".into(),
             Self::Constraint { .. } => "correct the rows, or add an expectation that quarantines them".into(),
             Self::Fenced => "run the command again: it will go through the process that holds the lake".into(),

@@ -14,11 +14,11 @@ mod iceberg;
 mod store;
 mod write;
 
-pub use change::{Applied, Operation, TableChange, Txn, apply};
+pub use change::{Applied, DeadRows, Operation, TableChange, Txn, apply};
 pub use convert::from_stored;
 pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
 pub use delta::{ColumnStats, CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
 pub use error::LakeError;
 pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
 pub use iceberg::{Exposed, Exposure, expose};
-pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StorePath};
+pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StoreLocation, StoreOptions, StorePath};

@@ -76,6 +76,7 @@ impl TempLake {
             definition: is_new.then_some(definition),
             add: writer.finish()?,
             remove: Vec::new(),
+            dead: Vec::new(),
             label: "WRITE".into(),
         };
         let count = rows.num_rows() as u64;

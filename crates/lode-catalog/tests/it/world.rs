@@ -115,6 +115,7 @@ impl World {
             definition: None,
             add: Vec::new(),
             remove: Vec::new(),
+            dead: Vec::new(),
             label: "WRITE".into(),
         };
         change.add = write_files(&self.store, &table.location, &definition, AttemptId::random(), &[FOREIGN + number]);
@@ -169,6 +170,7 @@ pub(crate) async fn change(
         definition: made,
         add: writer.finish()?,
         remove: Vec::new(),
+        dead: Vec::new(),
         label: "WRITE".into(),
     })
 }

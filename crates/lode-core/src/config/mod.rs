@@ -89,9 +89,10 @@ fn explain(error: &serde_saphyr::Error, text: &str, shown_as: &str) -> Problem {
 fn nothing_for_text(place: Place) -> Problem {
     let before = |line: &str| line.chars().take(place.column.unwrap_or(1) as usize).collect::<String>();
     let is_cut = place.source_line.as_deref().is_some_and(|line| {
-        before(line)
-            .rsplit_once(',')
-            .is_some_and(|(head, _)| head.rfind('(').is_some_and(|open| !head[open..].contains(')')))
+        let before = before(line);
+        let head = before.rsplit_once(',').map_or("", |(head, _)| head);
+        let open = head.rsplit_once('(').filter(|(_, digits)| digits.trim().parse::<u8>().is_ok());
+        open.is_some_and(|(name, _)| ["numeric", "decimal"].iter().any(|wanted| name.to_lowercase().ends_with(wanted)))
     });
     let fix = match is_cut {
         true => "a comma within `{…}` ends a value: put the type in quotes, as in `{v: \"numeric(5,2)\"}`",

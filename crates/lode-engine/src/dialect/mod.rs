@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     CharacterLength, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, ObjectName, Query, Select, SetExpr, Statement as Ast, TableFactor, Value, VisitMut, VisitorMut,
+    Ident, ObjectName, Query, Select, SelectItem, SetExpr, Statement as Ast, TableFactor, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -15,7 +15,6 @@ use datafusion::sql::sqlparser::parser::Parser;
 use lode_core::Problem;
 
 use crate::functions::intervals::in_words;
-use crate::functions::marked::Work;
 
 /// Rewrites every expression of a statement. Errors: `Unsupported` for what would be answered wrongly.
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), Problem> {
@@ -55,6 +54,7 @@ impl VisitorMut for Rewrite {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Problem> {
+        select.projection.iter_mut().for_each(name_cast);
         flow(joins::rewrite(select))
     }
 
@@ -84,12 +84,6 @@ impl VisitorMut for Rewrite {
             }
             // A cast to `varchar(n)` cuts, and blanks at the end of a `char(n)` do not count. The cast that stays has no
             // length: text that was rewritten and parsed again is the same.
-            Expr::Cast { expr: inner, data_type: DataType::Uuid, .. } => {
-                *expr = call(Work::ToUuid.name(), vec![inner.as_ref().clone()]);
-            }
-            Expr::Cast { expr: inner, data_type: DataType::JSON | DataType::JSONB, .. } => {
-                *expr = call(Work::ToJson.name(), vec![inner.as_ref().clone()]);
-            }
             Expr::Cast { expr: inner, data_type, .. } => {
                 // A numeric literal has 76 digits at most; as text the number is read as the float that it becomes.
                 if let (Expr::Value(value), true) = (inner.as_mut(), is_double(data_type))
@@ -107,6 +101,23 @@ impl VisitorMut for Rewrite {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Names a column that is cast and has no name of its own as the column. Source: PostgreSQL 15, `FigureColname`.
+fn name_cast(item: &mut SelectItem) {
+    let SelectItem::UnnamedExpr(expr) = item else { return };
+    let mut inner = &*expr;
+    while let Expr::Cast { expr, .. } | Expr::Nested(expr) = inner {
+        inner = expr;
+    }
+    let alias = match inner {
+        Expr::Identifier(name) => Some(name),
+        Expr::CompoundIdentifier(names) => names.last(),
+        _ => None,
+    };
+    if let (Expr::Cast { .. }, Some(alias)) = (&*expr, alias.cloned()) {
+        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
     }
 }
 

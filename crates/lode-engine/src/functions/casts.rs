@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::types::{IntervalMonthDayNano, IntervalMonthDayNanoType};
-use arrow::array::{Array, ArrayRef, AsArray, IntervalMonthDayNanoArray, StringViewArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, IntervalMonthDayNanoArray, StringViewArray, Time64MicrosecondArray,
+    TimestampMicrosecondArray,
+};
 use arrow::compute::cast;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    DataType, Field, Float32Type, Float64Type, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use datafusion::common::DFSchema;
@@ -24,17 +27,18 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::utils::NamePreserver;
 
-use lode_core::sql_type;
+use lode_core::sql_type::{self, SQL_TYPE_MARK};
 
 use super::kernel::{argument, by_row, data, over_arrays, strings, unsupported};
-use super::marked::{Work, compare_uuids, is_bytes, is_text};
+use super::marked::{Work, is_bytes, is_text, read_literals};
 
 /// The functions that take the place of casts.
-pub(super) fn functions() -> [ScalarUDF; 4] {
+pub(super) fn functions() -> [ScalarUDF; 5] {
     let signature = || Signature::any(1, Volatility::Immutable);
     let read_time = |has_zone| super::function(ReadTime { has_zone, signature: signature() });
     let read_interval = super::function(ReadInterval { signature: signature() });
-    [super::function(ToText { signature: signature() }), read_time(false), read_time(true), read_interval]
+    let read_clock = super::function(ReadClock { signature: signature() });
+    [super::function(ToText { signature: signature() }), read_time(false), read_time(true), read_interval, read_clock]
 }
 
 /// Types whose text the planner's own cast writes otherwise.
@@ -54,50 +58,33 @@ fn differs(data_type: &DataType) -> bool {
 #[derive(Debug)]
 pub(super) struct Casts;
 
-fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+/// Who asked for a cast.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Asked {
+    ByStatement,
+    ByCoercion,
+}
+
+fn rewrite(expr: Expr, asked: Asked, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
         Expr::Cast(ref cast) => {
-            let wanted = cast.field.data_type();
             let Ok(from) = cast.expr.get_type(schema) else { return Ok(Transformed::no(expr)) };
-            let inner = || cast.expr.as_ref().clone();
-            let [to_text, read_local, read_zoned, read_interval] = functions();
-            if is_text(wanted) && (differs(&from) || is_bytes(&from)) {
-                let text = if is_bytes(&from) {
-                    Work::BytesToText.call(inner())
-                } else {
-                    Arc::new(to_text).call(vec![inner()])
-                };
-                let is_done = wanted == &DataType::Utf8View;
-                return Ok(Transformed::yes(if is_done { text } else { text.cast_to(wanted, schema)? }));
+            match cast_of(&cast.expr, &from, &cast.field, asked, schema)? {
+                Some(value) => Ok(Transformed::yes(value)),
+                None => Ok(Transformed::no(expr)),
             }
-            if let (true, DataType::Timestamp(_, zone)) = (is_text(&from), wanted) {
-                let read = if zone.is_some() { read_zoned } else { read_local };
-                let time = Arc::new(read).call(vec![inner()]);
-                let wanted = wanted.clone();
-                return Ok(Transformed::yes(if wanted == sql_type::timestamp() {
-                    time
-                } else {
-                    // Read as UTC, so that the zone only names it.
-                    time.cast_to(&wanted, schema)?
-                }));
+        }
+        Expr::TryCast(ref cast) => {
+            let is_text = cast.expr.get_type(schema).is_ok_and(|from| is_text(&from));
+            let work = match (cast.field.data_type(), is_json(&cast.field)) {
+                (DataType::FixedSizeBinary(16), _) => Some(Work::TryUuid),
+                (_, true) => Some(Work::TryJson),
+                _ => None,
+            };
+            match work.filter(|_| is_text) {
+                Some(work) => Ok(Transformed::yes(work.call(cast.expr.as_ref().clone()))),
+                None => Ok(Transformed::no(expr)),
             }
-            if let (true, DataType::Interval(unit)) = (is_text(&from), wanted) {
-                let interval = Arc::new(read_interval).call(vec![inner()]);
-                let is_done = *unit == IntervalUnit::MonthDayNano;
-                return Ok(Transformed::yes(if is_done { interval } else { interval.cast_to(wanted, schema)? }));
-            }
-            if let (true, DataType::Binary | DataType::LargeBinary | DataType::BinaryView) = (is_text(&from), wanted) {
-                let bytes = Work::ToBytes.call(inner());
-                let is_done = wanted == &DataType::BinaryView;
-                return Ok(Transformed::yes(if is_done { bytes } else { bytes.cast_to(wanted, schema)? }));
-            }
-            // PostgreSQL rounds to an integer, where the kernel cuts.
-            let has_fraction = from.is_floating() || matches!(from, DataType::Decimal128(_, scale) if scale > 0);
-            if wanted.is_integer() && has_fraction && !is_rounded(&cast.expr) {
-                let rounded = super::math::rounded(inner());
-                return Ok(Transformed::yes(rounded.cast_to(wanted, schema)?));
-            }
-            Ok(Transformed::no(expr))
         }
         Expr::SimilarTo(like) => similar_to(like).map(Transformed::yes),
         // The kernel compares keys of a map with the wanted one as they are: text of a file is a view, that of a statement not.
@@ -120,8 +107,76 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 _ => Ok(Transformed::no(Expr::ScalarFunction(call))),
             }
         }
-        expr => compare_uuids(expr, schema),
+        expr => read_literals(expr, schema),
     }
+}
+
+/// A text read as an interval.
+pub(super) fn interval_of(text: Expr) -> Expr {
+    let [.., read_interval, _] = functions();
+    Arc::new(read_interval).call(vec![text])
+}
+
+/// The call that takes the place of a cast; `None` where the kernel's is right.
+fn cast_of(expr: &Expr, from: &DataType, field: &Field, asked: Asked, schema: &DFSchema) -> Result<Option<Expr>> {
+    let wanted = field.data_type();
+    let call = |function: ScalarUDF| Arc::new(function).call(vec![expr.clone()]);
+    let settled = |value: Expr, has: &DataType| {
+        if wanted == has { Ok(Some(value)) } else { value.cast_to(wanted, schema).map(Some) }
+    };
+    let [to_text, read_local, read_zoned, read_interval, read_clock] = functions();
+    if is_text(wanted) {
+        if is_json(field) && is_text(from) {
+            return settled(Work::ToJson.call(expr.clone()), &DataType::Utf8View);
+        }
+        if is_bytes(from) && asked == Asked::ByCoercion {
+            let fix = "write `x::text` for its digits, or `encode(x, 'escape')` for the text that it holds";
+            return Err(unsupported("a bytea does not stand for text here", fix));
+        }
+        if from == &DataType::FixedSizeBinary(16) {
+            return settled(Work::UuidToText.call(expr.clone()), &DataType::Utf8View);
+        }
+        if is_bytes(from) {
+            return settled(Work::BytesToText.call(expr.clone()), &DataType::Utf8View);
+        }
+        return if differs(from) { settled(call(to_text), &DataType::Utf8View) } else { Ok(None) };
+    }
+    if is_text(from) {
+        return match wanted {
+            DataType::Timestamp(_, zone) => {
+                // Read as UTC, so that the zone only names it.
+                settled(call(if zone.is_some() { read_zoned } else { read_local }), &sql_type::timestamp())
+            }
+            DataType::Time32(_) | DataType::Time64(_) => {
+                settled(call(read_clock), &DataType::Time64(TimeUnit::Microsecond))
+            }
+            DataType::Interval(_) => settled(call(read_interval), &DataType::Interval(IntervalUnit::MonthDayNano)),
+            DataType::FixedSizeBinary(16) => Ok(Some(Work::ToUuid.call(expr.clone()))),
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+                settled(Work::ToBytes.call(expr.clone()), &DataType::BinaryView)
+            }
+            _ => Ok(None),
+        };
+    }
+    let is_uuid = |data_type: &DataType| data_type == &DataType::FixedSizeBinary(16);
+    let changes_kind = is_bytes(wanted) != is_bytes(from) || is_uuid(wanted) != is_uuid(from);
+    if (is_bytes(wanted) || is_bytes(from)) && changes_kind && !from.is_null() {
+        let from = sql_type::name(from);
+        return Err(unsupported(
+            format!("{from} cannot be cast to {}", sql_type::name(wanted)),
+            "cast it to text first",
+        ));
+    }
+    // PostgreSQL rounds to an integer, where the kernel cuts.
+    let has_fraction = from.is_floating() || matches!(from, DataType::Decimal128(_, scale) if *scale > 0);
+    if wanted.is_integer() && has_fraction && !is_rounded(expr) {
+        return super::math::rounded(expr.clone()).cast_to(wanted, schema).map(Some);
+    }
+    Ok(None)
+}
+
+fn is_json(field: &Field) -> bool {
+    field.metadata().get(SQL_TYPE_MARK).is_some_and(|mark| mark == "json" || mark == "jsonb")
 }
 
 /// Whether a value is whole already. With digits as second argument (`round(x, 1)`) it need not be.
@@ -165,7 +220,7 @@ impl FunctionRewrite for Casts {
     }
 
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
-        rewrite(expr, schema)
+        rewrite(expr, Asked::ByStatement, schema)
     }
 }
 
@@ -183,7 +238,7 @@ impl AnalyzerRule for Casts {
             let names = NamePreserver::new(&plan);
             let changed = plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                let changed = expr.transform_up(|part| rewrite(part, &schema))?;
+                let changed = expr.transform_up(|part| rewrite(part, Asked::ByCoercion, &schema))?;
                 Ok(if changed.transformed { changed.update_data(|expr| name.restore(expr)) } else { changed })
             })?;
             if changed.transformed { changed.map_data(LogicalPlan::recompute_schema) } else { Ok(changed) }
@@ -252,6 +307,58 @@ fn read_time(trimmed: &str) -> Result<i64> {
     })
 }
 
+/// Text as a time of day. Source: PostgreSQL 15, 8.5.1.2, the forms with colons.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ReadClock {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for ReadClock {
+    fn name(&self) -> &str {
+        "_read_clock"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Time64(TimeUnit::Microsecond))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        over_arrays(&args, |arrays| {
+            let texts = strings(argument(arrays, 0)?)?;
+            let values: Time64MicrosecondArray = by_row(&[&texts], texts.len(), |at| {
+                let text = texts.value(at).trim();
+                read_clock(text).ok_or_else(|| {
+                    let shown: String = text.chars().take(80).collect();
+                    data(format!("\"{shown}\" is not a time"), "write it as 10:11:12.5")
+                })
+            })?;
+            Ok(Arc::new(values))
+        })
+    }
+}
+
+/// Microseconds of the day.
+fn read_clock(text: &str) -> Option<i64> {
+    let mut parts = text.split(':');
+    let (hours, minutes, seconds) = (parts.next()?, parts.next()?, parts.next().unwrap_or("0"));
+    let whole = |part: &str, most: i64| {
+        let is_number = (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        part.parse::<i64>().ok().filter(|number| is_number && *number <= most)
+    };
+    let (second, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+    // Digits beyond microseconds would have to be rounded.
+    if parts.next().is_some() || fraction.len() > 6 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let micros: i64 = format!("{fraction:0<6}").parse().ok()?;
+    let day = (whole(hours, 23)? * 60 + whole(minutes, 59)?) * 60 + whole(second, 59)?;
+    Some(day * 1_000_000 + micros)
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ReadInterval {
     signature: Signature,
@@ -303,7 +410,8 @@ impl ScalarUDFImpl for ToText {
     }
 }
 
-fn text_of(array: &ArrayRef) -> Result<ArrayRef> {
+/// Values as text, as a cast writes them.
+pub(crate) fn text_of(array: &ArrayRef) -> Result<ArrayRef> {
     let rows = array.len();
     let texts: StringViewArray = match array.data_type() {
         DataType::Timestamp(_, zone) => {
@@ -333,6 +441,7 @@ fn text_of(array: &ArrayRef) -> Result<ArrayRef> {
             let values = values.as_primitive::<Time64MicrosecondType>();
             by_row(&[values], rows, |at| Ok(clock(values.value(at).unsigned_abs())))?
         }
+        DataType::FixedSizeBinary(16) => super::marked::uuid_to_text(array)?,
         _ => return Ok(cast(array, &DataType::Utf8View)?),
     };
     Ok(Arc::new(texts))

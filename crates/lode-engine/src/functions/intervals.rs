@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use lode_core::sql_type;
 
 use super::kernel::{argument, by_row, data, over_arrays};
+use super::marked::is_text;
 
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
@@ -35,7 +36,9 @@ pub(crate) fn in_words(text: &str) -> Option<String> {
     let (hours, minutes, seconds) = (parts.next()?, parts.next()?, parts.next().unwrap_or("0"));
     let is_number = |part: &str| part.starts_with(|c: char| c.is_ascii_digit()) && part.parse::<f64>().is_ok();
     let is_whole = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_below_60 = |part: &str| part.parse::<f64>().is_ok_and(|number| number < 60.0);
     let is_clock = parts.next().is_none()
+        && [minutes, seconds].iter().all(|part| is_below_60(part))
         && [hours, minutes].iter().all(|part| is_whole(part))
         && [hours, minutes, seconds].iter().all(|part| is_number(part));
     is_clock.then(|| text.replacen(clock, &format!("{sign}{hours} hours {sign}{minutes} mins {sign}{seconds} secs"), 1))
@@ -43,11 +46,19 @@ pub(crate) fn in_words(text: &str) -> Option<String> {
 
 /// A text as an interval.
 pub(super) fn read(text: &str) -> Result<IntervalMonthDayNano> {
-    let words = in_words(text);
+    // A bare number is seconds, where the kernel takes months.
+    let bare = text.split_whitespace().next_back().filter(|word| word.parse::<f64>().is_ok());
+    let words = if bare.is_some() { Some(format!("{text} secs")) } else { in_words(text) };
     parse_interval_month_day_nano(words.as_deref().unwrap_or(text)).map_err(|_| {
         let shown: String = text.chars().take(80).collect();
         data(format!("\"{shown}\" is not an interval"), "write it as '1 day 02:00:00' or '3 hours'")
     })
+}
+
+/// The length of an interval, as which it is compared.
+pub(super) fn length_of(interval: Expr) -> Expr {
+    let [_, length] = functions();
+    Arc::new(length).call(vec![interval])
 }
 
 pub(super) fn functions() -> [ScalarUDF; 2] {
@@ -69,8 +80,6 @@ impl ExprPlanner for Operators {
         let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..) | DataType::Date32);
         let is_date = |data_type: &DataType| data_type == &DataType::Date32;
         let is_interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_));
-        let is_text =
-            |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
         let wanted = DataType::Interval(IntervalUnit::MonthDayNano);
         if comparison(&expr.op).is_some() && is_interval(&left) && is_text(&right) {
             let right = expr.right.cast_to(&wanted, schema)?;

@@ -1,24 +1,26 @@
-//! Text that becomes a uuid, a json value or bytes, and bytes as text, as PostgreSQL reads and writes them.
-//! A uuid stays text here, in its one canonical form, so that equal ids are equal text.
+//! Text that becomes a uuid, a json value or bytes, and back, as PostgreSQL reads and writes them. A uuid is 16 bytes, json is
+//! text with the mark of its type.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, FixedSizeBinaryBuilder, StringViewArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility,
 };
+use datafusion::sql::sqlparser::ast::BinaryOperator;
 use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use lode_core::sql_type::SQL_TYPE_MARK;
 
-use super::kernel::{argument, by_row, data, over_arrays, strings};
+use super::kernel::{argument, by_row, data, over_arrays, strings, unsupported};
 
 /// Characters of a wrong value in an error.
 const SHOWN_CHARS: usize = 80;
@@ -26,17 +28,35 @@ const SHOWN_CHARS: usize = 80;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Work {
     ToUuid,
+    /// NULL for what is none.
+    TryUuid,
+    UuidToText,
     ToJson,
+    TryJson,
     IsJson,
     ToBytes,
     BytesToText,
 }
 
 impl Work {
+    const ALL: [Self; 8] = [
+        Self::ToUuid,
+        Self::TryUuid,
+        Self::UuidToText,
+        Self::ToJson,
+        Self::TryJson,
+        Self::IsJson,
+        Self::ToBytes,
+        Self::BytesToText,
+    ];
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::ToUuid => "_to_uuid",
+            Self::TryUuid => "_try_uuid",
+            Self::UuidToText => "_uuid_to_text",
             Self::ToJson => "_to_json",
+            Self::TryJson => "_try_json",
             Self::IsJson => "_is_json",
             Self::ToBytes => "_to_bytes",
             Self::BytesToText => "_bytes_to_text",
@@ -45,14 +65,15 @@ impl Work {
 
     fn mark(self) -> Option<&'static str> {
         match self {
-            Self::ToUuid => Some("uuid"),
-            Self::ToJson => Some("json"),
+            Self::ToUuid | Self::TryUuid => Some("uuid"),
+            Self::ToJson | Self::TryJson => Some("json"),
             _ => None,
         }
     }
 
     fn data_type(self) -> DataType {
         match self {
+            Self::ToUuid | Self::TryUuid => DataType::FixedSizeBinary(16),
             Self::IsJson => DataType::Boolean,
             Self::ToBytes => DataType::BinaryView,
             _ => DataType::Utf8View,
@@ -65,9 +86,8 @@ impl Work {
     }
 }
 
-pub(super) fn functions() -> [ScalarUDF; 5] {
-    [Work::ToUuid, Work::ToJson, Work::IsJson, Work::ToBytes, Work::BytesToText]
-        .map(|work| super::function(Marked::new(work)))
+pub(super) fn functions() -> [ScalarUDF; 8] {
+    Work::ALL.map(|work| super::function(Marked::new(work)))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -98,7 +118,7 @@ impl ScalarUDFImpl for Marked {
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let from = args.arg_fields.first().map_or(&DataType::Null, |field| field.data_type());
         let fits = match self.work {
-            Work::BytesToText => is_bytes(from),
+            Work::BytesToText | Work::UuidToText => is_bytes(from),
             _ => is_text(from) || from.is_null(),
         };
         if !fits {
@@ -113,14 +133,20 @@ impl ScalarUDFImpl for Marked {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         over_arrays(&args, |arrays| {
             let array = argument(arrays, 0)?;
-            if self.work == Work::BytesToText {
-                return bytes_to_text(array);
+            match self.work {
+                Work::BytesToText => return bytes_to_text(array),
+                Work::UuidToText => return Ok(Arc::new(uuid_to_text(array)?)),
+                _ => {}
             }
             let texts = strings(array)?;
             let rows = texts.len();
             Ok(match self.work {
-                Work::ToUuid => Arc::new(by_row::<_, StringViewArray>(&[&texts], rows, |at| uuid(texts.value(at)))?),
+                Work::ToUuid => uuids(by_row::<_, Vec<_>>(&[&texts], rows, |at| uuid(texts.value(at)))?),
+                Work::TryUuid => uuids(texts.iter().map(|text| uuid(text?).ok()).collect()),
                 Work::ToJson => Arc::new(by_row::<_, StringViewArray>(&[&texts], rows, |at| json(texts.value(at)))?),
+                Work::TryJson => {
+                    Arc::new(texts.iter().map(|text| text.filter(|text| is_json(text))).collect::<StringViewArray>())
+                }
                 Work::IsJson => {
                     Arc::new(by_row::<_, BooleanArray>(&[&texts], rows, |at| Ok(is_json(texts.value(at))))?)
                 }
@@ -128,6 +154,26 @@ impl ScalarUDFImpl for Marked {
             })
         })
     }
+}
+
+fn uuids(values: Vec<Option<[u8; 16]>>) -> ArrayRef {
+    let mut ids = FixedSizeBinaryBuilder::with_capacity(values.len(), 16);
+    for value in values {
+        // Sixteen bytes are what the builder takes.
+        match value {
+            Some(value) if ids.append_value(value).is_ok() => {}
+            _ => ids.append_null(),
+        }
+    }
+    Arc::new(ids.finish())
+}
+
+/// Ids in their one spelling.
+pub(super) fn uuid_to_text(array: &ArrayRef) -> Result<StringViewArray> {
+    let wrong = || DataFusionError::Internal("a uuid has 16 bytes".to_owned());
+    let ids = array.as_fixed_size_binary_opt().ok_or_else(wrong)?;
+    let text = |id: &[u8]| Uuid::from_slice(id).map(|id| id.hyphenated().to_string()).map_err(|_| wrong());
+    ids.iter().map(|id| id.map(text).transpose()).collect()
 }
 
 pub(super) fn is_text(data_type: &DataType) -> bool {
@@ -144,22 +190,24 @@ fn shown(text: &str) -> String {
 
 /// Any spelling of a uuid that PostgreSQL reads: braces around it, and a hyphen behind any four digits or none.
 /// Source: PostgreSQL 15, 8.12.
-fn uuid(text: &str) -> Result<String> {
+fn uuid(text: &str) -> Result<[u8; 16]> {
     let inner = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text);
     let mut digits = String::with_capacity(32);
-    let mut is_in_place = !inner.ends_with('-');
+    let (mut is_in_place, mut was_hyphen) = (!inner.ends_with('-'), false);
     for c in inner.chars() {
         if c == '-' {
-            is_in_place &= !digits.is_empty() && digits.len().is_multiple_of(4);
+            is_in_place &= !was_hyphen && !digits.is_empty() && digits.len().is_multiple_of(4);
+            was_hyphen = true;
         } else {
             digits.push(c);
+            was_hyphen = false;
         }
     }
     let id = if is_in_place { Uuid::try_parse_ascii(digits.as_bytes()).ok() } else { None };
     let id = id.filter(|_| digits.len() == 32).ok_or_else(|| {
         data(format!("\"{}\" is not a uuid", shown(text)), "clean the text first, or keep it as text")
     })?;
-    Ok(id.hyphenated().to_string())
+    Ok(id.into_bytes())
 }
 
 fn is_json(text: &str) -> bool {
@@ -179,10 +227,10 @@ fn json(text: &str) -> Result<String> {
 fn bytes(text: &str) -> Result<Vec<u8>> {
     let wrong = || data(format!("\"{}\" is no bytea", shown(text)), "write it in hex: '\\x01ab'");
     if let Some(digits) = text.strip_prefix("\\x") {
-        let digits: Vec<u8> = digits.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
         let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-        return digits
-            .chunks(2)
+        // Blanks may stand between pairs of digits, not within one.
+        let words = digits.as_bytes().split(u8::is_ascii_whitespace).flat_map(|word| word.chunks(2));
+        return words
             .map(|pair| match pair {
                 [high, low] => Some(value(*high)? << 4 | value(*low)?),
                 _ => None,
@@ -223,32 +271,105 @@ fn bytes_to_text(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(values.iter().map(|value| value.map(text)).collect::<StringViewArray>()))
 }
 
-/// What stands beside a uuid in a comparison is read as one.
-pub(super) fn compare_uuids(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let is_uuid = |expr: &Expr| {
-        expr.to_field(schema)
-            .is_ok_and(|(_, field)| field.metadata().get(SQL_TYPE_MARK).is_some_and(|mark| mark == "uuid"))
-    };
-    let wants = |expr: &Expr| expr.get_type(schema).is_ok_and(|from| is_text(&from)) && !is_uuid(expr);
-    match expr {
-        Expr::BinaryExpr(mut binary) if is_comparison(binary.op) => {
-            let side = if is_uuid(&binary.left) && wants(&binary.right) {
-                &mut binary.right
-            } else if is_uuid(&binary.right) && wants(&binary.left) {
-                &mut binary.left
-            } else {
-                return Ok(Transformed::no(Expr::BinaryExpr(binary)));
-            };
-            **side = Work::ToUuid.call(std::mem::take(side.as_mut()));
-            Ok(Transformed::yes(Expr::BinaryExpr(binary)))
+/// Literals beside a uuid or an interval are read as one, wherever PostgreSQL settles their type by their neighbours.
+/// Intervals of a range or a list are compared by their length.
+/// Errors: `Unsupported` for a comparison of json.
+pub(super) fn read_literals(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let mut is_changed = false;
+    match &mut expr {
+        Expr::BinaryExpr(binary) if is_comparison(binary.op) => {
+            refuse_json([binary.left.as_ref(), binary.right.as_ref()], schema)?;
+            is_changed |= settle(&mut [&mut binary.left, &mut binary.right], schema);
         }
-        Expr::InList(mut list) if is_uuid(&list.expr) && list.list.iter().any(wants) => {
-            for value in list.list.iter_mut().filter(|value| wants(value)) {
-                *value = Work::ToUuid.call(std::mem::take(value));
+        Expr::Between(between) => {
+            let mut operands = [between.expr.as_mut(), between.low.as_mut(), between.high.as_mut()];
+            is_changed |= settle(&mut operands, schema);
+            is_changed |= by_length(&mut operands, schema);
+        }
+        Expr::InList(list) => {
+            refuse_json([list.expr.as_ref()], schema)?;
+            let mut operands: Vec<&mut Expr> = std::iter::once(list.expr.as_mut()).chain(&mut list.list).collect();
+            is_changed |= settle(&mut operands, schema);
+            is_changed |= by_length(&mut operands, schema);
+        }
+        Expr::Case(case) => {
+            let (mut whens, mut thens): (Vec<&mut Expr>, Vec<&mut Expr>) =
+                case.when_then_expr.iter_mut().map(|(when, then)| (when.as_mut(), then.as_mut())).unzip();
+            if let Some(operand) = &mut case.expr {
+                whens.push(operand);
+                is_changed |= settle(&mut whens, schema);
+                is_changed |= by_length(&mut whens, schema);
             }
-            Ok(Transformed::yes(Expr::InList(list)))
+            thens.extend(case.else_expr.as_deref_mut());
+            is_changed |= settle(&mut thens, schema);
         }
-        expr => Ok(Transformed::no(expr)),
+        Expr::ScalarFunction(call) if matches!(call.func.name(), "coalesce" | "nullif" | "greatest" | "least") => {
+            let mut operands: Vec<&mut Expr> = call.args.iter_mut().collect();
+            is_changed |= settle(&mut operands, schema);
+        }
+        _ => {}
+    }
+    Ok(Transformed::new_transformed(expr, is_changed))
+}
+
+/// Comparisons with literals, before the planner looks at their types.
+#[derive(Debug)]
+pub(super) struct Literals;
+
+impl ExprPlanner for Literals {
+    fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+        if matches!(expr.op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
+            settle(&mut [&mut expr.left, &mut expr.right], schema);
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+}
+
+/// Reads the text literals among operands as the uuid or interval beside them.
+fn settle(operands: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    let type_of = |expr: &Expr| expr.get_type(schema).ok();
+    let wanted = operands.iter().filter_map(|expr| type_of(expr)).find(|data_type| {
+        matches!(data_type, DataType::FixedSizeBinary(16) | DataType::Interval(IntervalUnit::MonthDayNano))
+    });
+    let Some(wanted) = wanted else { return false };
+    let mut is_changed = false;
+    for operand in operands {
+        let is_literal = matches!(operand, Expr::Literal(value, _) if value.try_as_str().is_some());
+        if is_literal && type_of(operand).is_some_and(|data_type| is_text(&data_type)) {
+            let text = std::mem::take(*operand);
+            **operand = match wanted {
+                DataType::FixedSizeBinary(_) => Work::ToUuid.call(text),
+                _ => super::casts::interval_of(text),
+            };
+            is_changed = true;
+        }
+    }
+    is_changed
+}
+
+/// Puts the lengths of intervals in their place, if all operands are intervals.
+fn by_length(operands: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    let is_interval = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Interval(_)));
+    if operands.is_empty() || !operands.iter().all(|expr| is_interval(expr)) {
+        return false;
+    }
+    for operand in operands {
+        **operand = super::intervals::length_of(std::mem::take(*operand));
+    }
+    true
+}
+
+fn refuse_json<const N: usize>(operands: [&Expr; N], schema: &DFSchema) -> Result<()> {
+    let is_json = |expr: &&Expr| {
+        let field = expr.to_field(schema).map(|(_, field)| field);
+        field.is_ok_and(|field| {
+            field.metadata().get(SQL_TYPE_MARK).is_some_and(|mark| mark == "json" || mark == "jsonb")
+        })
+    };
+    match operands.iter().any(is_json) {
+        true => Err(unsupported("json values cannot be compared", "compare their text: `x::text = …`")),
+        false => Ok(()),
     }
 }
 
@@ -275,7 +396,7 @@ mod tests {
         assert_eq!(bytes("\\x01 aB").unwrap(), [1, 0xab]);
         assert!(bytes("\\x").unwrap().is_empty());
         assert_eq!(bytes("a\\\\b\\001é").unwrap(), [b'a', b'\\', b'b', 1, 0xc3, 0xa9]);
-        for wrong in ["\\x1", "\\xzz", "\\", "a\\9", "\\400"] {
+        for wrong in ["\\x1", "\\x0 1", "\\xzz", "\\", "a\\9", "\\400"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
@@ -288,9 +409,15 @@ mod tests {
             "a0eebc999c0b4ef8bb6d6bb9bd380a11",
             "{a0eebc999c0b4ef8-bb6d6bb9bd380a11}",
         ] {
-            assert_eq!(uuid(spelling).unwrap(), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11");
+            assert_eq!(Uuid::from_bytes(uuid(spelling).unwrap()).to_string(), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11");
         }
-        for wrong in ["a0eebc99", "", "a0e-ebc999c0b4ef8bb6d6bb9bd380a11", "a0eebc999c0b4ef8bb6d6bb9bd380a11-"] {
+        for wrong in [
+            "a0eebc99",
+            "",
+            "a0e-ebc999c0b4ef8bb6d6bb9bd380a11",
+            "a0eebc999c0b4ef8bb6d6bb9bd380a11-",
+            "a0ee--bc999c0b4ef8bb6d6bb9bd380a11",
+        ] {
             assert!(uuid(wrong).is_err(), "{wrong}");
         }
     }

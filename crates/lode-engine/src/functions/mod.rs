@@ -2,7 +2,7 @@
 
 mod aggregates;
 mod arithmetic;
-mod casts;
+pub(crate) mod casts;
 mod datetime;
 mod floats;
 pub(crate) mod intervals;
@@ -52,8 +52,12 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     }
     let extract = datetime::Extract(state.udf("date_part")?);
     // Planners are asked in order, and the first that answers wins.
-    let mut planners: Vec<Arc<dyn ExprPlanner>> =
-        vec![Arc::new(arithmetic::Operators), Arc::new(intervals::Operators), Arc::new(extract)];
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![
+        Arc::new(marked::Literals),
+        Arc::new(arithmetic::Operators),
+        Arc::new(intervals::Operators),
+        Arc::new(extract),
+    ];
     planners.extend(FunctionRegistry::expr_planners(&state));
     let rule = Arc::new(casts::Casts);
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(floats::Floats)];

@@ -73,6 +73,7 @@ impl Inner {
             definition: Some(definition),
             add: Vec::new(),
             remove: Vec::new(),
+            dead: Vec::new(),
             label: "CREATE TABLE".to_owned(),
         };
         let content = SealContent { tables: vec![change], ..SealContent::default() };
@@ -200,7 +201,7 @@ impl Inner {
     }
 
     /// The error for a relation that is not there, with the nearest one that is.
-    pub(super) async fn no_relation(&self, name: &TableName) -> Problem {
+    pub(crate) async fn no_relation(&self, name: &TableName) -> Problem {
         let entries = self.catalog.relations().await.unwrap_or_default();
         let names: Vec<String> = entries.iter().map(|entry| entry_name(entry).to_string()).collect();
         let problem = Problem::new(ErrorKind::NotFound, format!("table \"{name}\" does not exist"));

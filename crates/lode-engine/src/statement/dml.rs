@@ -42,7 +42,7 @@ impl Inner {
             }
             None => return Err(self.no_relation(&target).await),
         }
-        let mut prepared = self.plan(statement.clone(), sql, session).await?;
+        let mut prepared = self.plan_insert(statement.clone(), sql, session, &target).await?;
         // Planned again from its own text, without its neighbours, should the epoch be lost to another process.
         prepared.sql = statement.to_string();
         let query = datafusion::sql::sqlparser::ast::Statement::Query(source.clone());

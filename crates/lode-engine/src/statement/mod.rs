@@ -1,5 +1,6 @@
 //! Statements of a person or a client: queries, and the DDL and DML that work.
 
+mod change;
 mod ddl;
 mod dml;
 mod names;
@@ -17,6 +18,7 @@ use lode_core::{BatchStream, ErrorKind, Place, Problem, SqlSession};
 use crate::engine::Engine;
 use crate::parse;
 
+pub(crate) use names::folded;
 pub(crate) use tables::{TABLE_FUNCTIONS, register_table_functions, table_function};
 
 /// What one statement gave.
@@ -99,6 +101,8 @@ impl Engine {
             // A schema is there with its first table.
             Sql::CreateSchema { .. } => Ok(done("CREATE SCHEMA")),
             Sql::Drop { .. } => self.inner.drop_relations(inner, sql, session).await,
+            Sql::Delete(delete) => self.inner.delete(delete, sql, session).await,
+            Sql::Update(update) => self.inner.update(update, sql, session).await,
             Sql::Insert(ref insert) => self.inner.insert(insert, &statement, sql, session).await,
             other => Err(unsupported(&other.to_string(), sql, session)),
         }
@@ -121,7 +125,7 @@ fn unsupported(statement: &str, sql: &str, session: &SqlSession) -> Problem {
     let place = crate::problem::place_of_word(sql, &session.origin, first);
     let problem =
         Problem::new(ErrorKind::Unsupported, format!("`{}` is not supported", words.join(" ").to_lowercase())).fix(
-            "these work: select, explain, show tables | schemas | columns, describe, create table | view, drop, insert",
+            "these work: select, explain, show tables | schemas | columns, describe, create table | view, drop, insert, update, delete",
         );
     match place {
         Some(place) => problem.at(place),

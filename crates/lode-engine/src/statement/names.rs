@@ -7,7 +7,7 @@ use lode_core::{ErrorKind, Problem, SqlSession, TableName};
 use crate::session::DATABASE;
 
 /// An identifier as PostgreSQL reads it: unquoted ones in lower case.
-pub(super) fn folded(ident: &Ident) -> String {
+pub(crate) fn folded(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 

@@ -91,16 +91,21 @@ impl LakeTable {
     /// Files that may hold rows for which `filters` hold.
     pub(crate) fn live_files(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<LiveFile>> {
         let files = self.snapshot.files.as_slice();
-        let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(files.to_vec()) };
+        let places = self.places_of_live_files(state, filters)?;
+        Ok(places.into_iter().filter_map(|at| files.get(at).cloned()).collect())
+    }
+
+    /// As `live_files`, by place in the snapshot.
+    pub(crate) fn places_of_live_files(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<usize>> {
+        let all = || (0..self.snapshot.files.len()).collect();
+        let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(all()) };
         let schema = DFSchema::try_from(Arc::clone(&self.schema))?;
         let predicate = state.create_physical_expr(filter, &schema)?;
         // A filter that cannot prune (a subquery, a volatile function) keeps every file.
         let builder = PruningPredicateBuilder::new().with_file_schema(Arc::clone(&self.schema));
-        let Some(pruning) = builder.build(predicate) else {
-            return Ok(files.to_vec());
-        };
+        let Some(pruning) = builder.build(predicate) else { return Ok(all()) };
         let keep = pruning.prune(&FileColumns(&self.snapshot))?;
-        Ok(files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file.clone()).collect())
+        Ok(keep.iter().enumerate().filter(|(_, keep)| **keep).map(|(at, _)| at).collect())
     }
 
     async fn partitioned_file(&self, live: &LiveFile) -> Result<PartitionedFile> {
@@ -188,12 +193,9 @@ impl LakeTable {
     }
 }
 
-/// A column as statements see it. A uuid stays text, so that it compares with text.
+/// A column as statements see it.
 fn shown(field: &Field) -> Field {
-    let data_type = match field.data_type() {
-        DataType::FixedSizeBinary(16) => DataType::Utf8View,
-        other => without_ids(other),
-    };
+    let data_type = without_ids(field.data_type());
     let mark = field.metadata().get(SQL_TYPE_MARK).map(|mark| (SQL_TYPE_MARK.to_owned(), mark.clone()));
     Field::new(field.name(), data_type, field.is_nullable()).with_metadata(mark.into_iter().collect())
 }

@@ -3,6 +3,7 @@
 
 mod by_id;
 mod lake_table;
+pub(crate) mod positions;
 mod reader;
 pub(crate) mod resolve;
 mod stats;

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::common::TableReference;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::session_state::SessionState;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::resolve::resolve_table_references;
@@ -20,6 +22,7 @@ use lode_catalog::{Catalog, RelationEntry, TableEntry, ViewEntry};
 use lode_core::{ErrorKind, Input, Place, Problem, SqlSession, TableName};
 use lode_lake::{Snapshot, Store};
 
+use super::positions::PositionedTable;
 use super::{LakeTable, Pins, view_schema};
 use crate::session::{DATABASE, Sessions};
 use crate::{parse, problem, statement};
@@ -35,7 +38,23 @@ pub(crate) struct Resolved {
     tables: HashMap<TableName, (TableEntry, Arc<Snapshot>)>,
     views: HashMap<TableName, (ViewEntry, Statement)>,
     calls: Vec<(String, Arc<dyn TableProvider>)>,
+    /// The table whose rows show where they stand.
+    positioned: Option<TableName>,
+    /// The table that the statement inserts into, and its columns that are given text.
+    inserted: Option<(TableName, Vec<InsertedColumn>)>,
 }
+
+/// A column of an INSERT, by name or by its place.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum InsertedColumn {
+    Named(String),
+    At(usize),
+    Any,
+}
+
+/// Stands for the target of an INSERT, so that its columns take text that becomes a uuid when it is written: the planner
+/// knows no cast for that. The same table may be read by its own name.
+pub(crate) const INSERTED: &str = "__lode_inserted";
 
 /// Looks up every relation that `statement` needs, views' own ones included.
 pub(crate) async fn resolve(
@@ -157,6 +176,22 @@ impl Resolved {
         text
     }
 
+    /// Gives the rows of a table the columns that tell where they stand.
+    pub(crate) fn show_places_of(&mut self, table: &TableName) {
+        self.positioned = Some(table.clone());
+    }
+
+    /// Whether a column of `table` is a uuid.
+    pub(crate) fn has_uuids(&self, table: &TableName) -> bool {
+        let is_uuid = |field: &FieldRef| field.data_type() == &DataType::FixedSizeBinary(16);
+        self.tables.get(table).is_some_and(|(_, snapshot)| snapshot.schema().fields().iter().any(is_uuid))
+    }
+
+    /// Gives the planner a target of the columns of `table`; a uuid takes text where it is among `texts`.
+    pub(crate) fn insert_into(&mut self, table: &TableName, texts: Vec<InsertedColumn>) {
+        self.inserted = Some((table.clone(), texts));
+    }
+
     pub(crate) fn has_calls(&self) -> bool {
         !self.calls.is_empty()
     }
@@ -166,8 +201,24 @@ impl Resolved {
         let pins = Pins::default();
         for (name, (entry, snapshot)) in &self.tables {
             pins.note_input(Input { table: name.clone(), id: snapshot.definition.id, snapshot: snapshot.version });
-            let table = LakeTable::new(store, &entry.location, Arc::clone(snapshot)).map_err(problem::running)?;
-            pins.insert(name.clone(), Arc::new(table));
+            let snapshot = Arc::clone(snapshot);
+            let table: Arc<dyn TableProvider> = if self.positioned.as_ref() == Some(name) {
+                Arc::new(PositionedTable::new(store, &entry.location, snapshot).map_err(problem::running)?)
+            } else {
+                Arc::new(LakeTable::new(store, &entry.location, snapshot).map_err(problem::running)?)
+            };
+            if let Some((_, texts)) = self.inserted.as_ref().filter(|(inserted, _)| inserted == name) {
+                let schema = table.schema();
+                let fields = schema.fields().iter().enumerate().map(|(at, field)| {
+                    let is_text = texts.contains(&InsertedColumn::Any)
+                        || texts.contains(&InsertedColumn::At(at))
+                        || texts.contains(&InsertedColumn::Named(field.name().clone()));
+                    if is_text { taken(field) } else { Arc::clone(field) }
+                });
+                let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+                pins.insert(TableName::new(&name.schema, INSERTED), Arc::new(EmptyTable::new(schema)));
+            }
+            pins.insert(name.clone(), table);
         }
         for (key, provider) in &self.calls {
             pins.insert_call(key.clone(), Arc::clone(provider));
@@ -210,6 +261,14 @@ impl Resolved {
             pins.insert(name.clone(), Arc::new(ViewTable::new(plan, Some(view.sql.clone()))));
             Ok(())
         })
+    }
+}
+
+/// A column that is given text.
+fn taken(field: &FieldRef) -> FieldRef {
+    match field.data_type() {
+        DataType::FixedSizeBinary(16) => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+        _ => Arc::clone(field),
     }
 }
 

@@ -9,10 +9,11 @@ use arrow::json::writer::{LineDelimited, WriterBuilder};
 use chrono::{DateTime, Utc};
 
 use lode_catalog::{QuarantineRows, RejectedRow};
-use lode_core::{AttemptId, Epoch, ErrorKind, Problem, RuleCount, TableName, Violation};
-use lode_lake::{DataFile, Store, TableDefinition, TableWriter, WriterOptions};
+use lode_core::{AttemptId, Epoch, ErrorKind, Place, Problem, RuleCount, TableName, Violation};
+use lode_lake::{DataFile, DeadRows, Store, TableDefinition, TableWriter, WriterOptions};
 
 use super::conform::conform;
+use super::old::Moved;
 use super::target::QuarantineTarget;
 use crate::expect::Pass;
 use crate::problem;
@@ -57,6 +58,7 @@ pub(crate) struct Lane {
 pub(crate) struct LaneEnd {
     pub(crate) files: Vec<DataFile>,
     pub(crate) removed: Vec<String>,
+    pub(crate) dead: Vec<DeadRows>,
     pub(crate) quarantine_files: Vec<DataFile>,
     pub(crate) rows: u64,
     pub(crate) rows_quarantined: u64,
@@ -65,6 +67,13 @@ pub(crate) struct LaneEnd {
 }
 
 impl LaneEnd {
+    /// Takes what became of old files.
+    pub(crate) fn take(&mut self, moved: Moved) {
+        self.files.extend(moved.files);
+        self.removed.extend(moved.removed);
+        self.dead.extend(moved.dead);
+    }
+
     pub(crate) fn sum(shared: &Shared, ends: impl IntoIterator<Item = Self>) -> Self {
         let mut sum = Self { rules: shared.expectations.zero(), ..Self::default() };
         for end in ends {
@@ -193,7 +202,13 @@ fn refused(table: &TableName, what: &str, first: &Violation, failed: &[Violation
         format!("rows for \"{table}\" break {what} \"{}\"; nothing was written", first.rule),
     );
     let reasons: Vec<&str> = failed.iter().map(|violation| violation.reason.as_str()).collect();
-    problem.cause(reasons.join("; ")).fix("correct the rows, or set `on_violation: quarantine` to keep them apart")
+    let problem = problem.cause(reasons.join("; "));
+    match what {
+        "expectation" => problem
+            .at(Place::of(format!("expectation {}", first.rule)))
+            .fix("correct the rows, or set `on_violation: quarantine` to keep them apart"),
+        _ => problem.fix("correct the rows, or make the table without the check"),
+    }
 }
 
 /// The rows of the violations, one JSON object each.

@@ -1,50 +1,39 @@
-//! Rows by key: new rows take the place of old ones, and only files that hold a touched key are written anew.
+//! Rows by key: new rows take the place of old ones, and only files that hold a touched key change.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, Rows as KeyRows, SortField};
-use datafusion::catalog::TableProvider;
-use datafusion::common::{Column, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, lit};
-use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
-use futures::{TryStreamExt, future};
+use futures::TryStreamExt;
 
-use lode_core::{ErrorKind, Problem, SqlSession, nearest};
-use lode_lake::{DataFile, LiveFile, Store};
+use lode_core::{ErrorKind, Problem, nearest};
 
 use super::Rows;
-use super::conform::conform;
 use super::lane::{Lane, LaneEnd, Shared};
+use super::old::Old;
 use super::target::Target;
 use crate::engine::Inner;
+use crate::functions::casts::text_of;
 use crate::problem;
-use crate::tables::{LakeTable, Pins};
 
 /// Bytes that a key takes beyond its own: its place in a hash table that may just have doubled, and its allocation.
 const KEY_OVERHEAD_BYTES: usize = 96;
+/// Characters of a key's value in an error.
+const KEY_CHARS: usize = 80;
 
 /// The keys of the incoming rows. A key with a NULL in it equals no other, as in SQL.
 pub(crate) struct Keys {
-    columns: Vec<String>,
+    pub(super) columns: Vec<String>,
     converter: RowConverter,
     known: HashSet<Box<[u8]>>,
     /// Whether several rows may have one key.
     keeps_all: bool,
     /// The part of the statements' memory that `known` takes.
     memory: MemoryReservation,
-}
-
-/// Old files that were written anew.
-#[derive(Default)]
-pub(crate) struct Moved {
-    pub(crate) files: Vec<DataFile>,
-    pub(crate) removed: Vec<String>,
 }
 
 impl Keys {
@@ -112,19 +101,24 @@ impl Keys {
     /// Which of the two rows would win depends on chance: refused, as by PostgreSQL (21000).
     fn second_row(&self, columns: &[ArrayRef], at: usize) -> Problem {
         let value = |column: &ArrayRef| {
-            let shown = ScalarValue::try_from_array(column, at).map(|value| value.to_string()).unwrap_or_default();
-            shown.chars().take(80).collect::<String>()
+            let texts = text_of(&column.slice(at, 1)).unwrap_or_else(|_| column.slice(0, 0));
+            let text = texts.as_string_view_opt().and_then(|texts| texts.iter().next().flatten()).unwrap_or_default();
+            text.chars().take(KEY_CHARS).collect::<String>()
         };
         let parts = self.columns.iter().zip(columns).map(|(name, column)| format!("{name} = {}", value(column)));
         let (key, list) = (parts.collect::<Vec<_>>().join(", "), self.columns.join(", "));
-        Problem::new(ErrorKind::Data, format!("two rows of this run have the key {key}, and a merge takes one; nothing was written"))
-            .fix(format!(
-                "keep one: `row_number() over (partition by {list} order by …) = 1`; or keep all: `incremental_strategy: delete+insert`"
-            ))
+        Problem::new(
+            ErrorKind::Data,
+            format!("two rows of this run have the key {key}, and a merge takes one; nothing was written"),
+        )
+        .fix(format!(
+            "number them, `row_number() over (partition by {list} order by …) as n`, and keep `n = 1`; or keep all: \
+                 `incremental_strategy: delete+insert`"
+        ))
     }
 
     /// Lowest and highest value of the first key column; `None` without keys.
-    fn reach(&self) -> Result<Option<(ScalarValue, ScalarValue)>, Problem> {
+    pub(super) fn reach(&self) -> Result<Option<(ScalarValue, ScalarValue)>, Problem> {
         // Bytes of keys compare as the keys do, first column first.
         let (Some(lowest), Some(highest)) = (self.known.iter().min(), self.known.iter().max()) else {
             return Ok(None);
@@ -138,7 +132,7 @@ impl Keys {
     }
 
     /// Which old rows have a key that no new row has.
-    fn untouched(&self, batch: &RecordBatch) -> Result<BooleanArray, Problem> {
+    pub(super) fn untouched(&self, batch: &RecordBatch) -> Result<BooleanArray, Problem> {
         let columns = self.columns_of(batch)?;
         let rows = self.rows_of(&columns)?;
         let stays =
@@ -182,149 +176,13 @@ impl Inner {
             })
             .await?;
         let mut end = LaneEnd::sum(shared, [end]);
-        let moved = self.survivors(target, shared, Some(Arc::new(keys))).await?;
-        end.files.extend(moved.files);
-        end.removed = moved.removed;
+        let keys = Arc::new(keys);
+        if target.rewrite {
+            end.take(self.rewrite_all(target, shared, Some(keys)).await?);
+        } else if let Some(table) = Old::of(self, target).filter(|_| !keys.known.is_empty()) {
+            let dead = self.rows_with_keys(&table, shared, keys).await?;
+            end.take(self.retire(&table, shared, dead).await?);
+        }
         Ok(end)
-    }
-
-    /// Writes the old rows anew that stay: of all files when the definition changes, else of those with a touched key.
-    pub(super) async fn survivors(
-        &self,
-        target: &Target,
-        shared: &Arc<Shared>,
-        keys: Option<Arc<Keys>>,
-    ) -> Result<Moved, Problem> {
-        let Some(old) = &target.old else { return Ok(Moved::default()) };
-        if keys.as_ref().is_some_and(|keys| keys.known.is_empty()) && !target.rewrite {
-            return Ok(Moved::default());
-        }
-        let table = Arc::new(Old {
-            store: self.catalog.store().clone(),
-            location: target.location.clone(),
-            snapshot: Arc::clone(old),
-        });
-        let state = self.sessions.state(&SqlSession::new(self.catalog.now()), &Pins::default());
-        let files = match &keys {
-            Some(keys) if !target.rewrite => {
-                let (table, keys, state) = (Arc::clone(&table), Arc::clone(keys), state.clone());
-                self.cpu.run(async move { table.files_in_reach(&state, &keys) }).await?
-            }
-            _ => old.files.as_ref().clone(),
-        };
-        let mut work = Vec::new();
-        for chunk in split(files, self.options.partitions) {
-            let (shared, keys, must_rewrite) = (Arc::clone(shared), keys.clone(), target.rewrite);
-            let (table, state) = (Arc::clone(&table), state.clone());
-            work.push(self.cpu.spawn(async move {
-                let mut writer = None;
-                let mut removed = Vec::new();
-                for file in chunk {
-                    if !must_rewrite {
-                        let Some(keys) = &keys else { continue };
-                        if !table.holds_a_key(&state, &file, keys, &shared.definition.schema).await? {
-                            continue;
-                        }
-                    }
-                    let mut rows = table.rows(&state, &file, None).await?;
-                    while let Some(batch) = rows.try_next().await.map_err(problem::running)? {
-                        let batch = conform(&batch, &shared.definition.schema)?;
-                        let batch = match &keys {
-                            None => batch,
-                            Some(keys) => {
-                                let stays = keys.untouched(&batch)?;
-                                filter_record_batch(&batch, &stays).map_err(|error| problem::arrow(&error))?
-                            }
-                        };
-                        if batch.num_rows() > 0 {
-                            writer.get_or_insert_with(|| shared.writer()).write(&batch)?;
-                        }
-                    }
-                    removed.push(file.file.path.clone());
-                }
-                let files = writer.map_or_else(|| Ok(Vec::new()), lode_lake::TableWriter::finish)?;
-                Ok::<_, Problem>(Moved { files, removed })
-            }));
-        }
-        let parts = future::try_join_all(work.into_iter().map(|part| async move { part.join().await? })).await?;
-        Ok(parts.into_iter().fold(Moved::default(), |mut sum, part| {
-            sum.files.extend(part.files);
-            sum.removed.extend(part.removed);
-            sum
-        }))
-    }
-}
-
-/// Files dealt out over `lanes`, large ones first so that no lane gets all of them.
-fn split(mut files: Vec<LiveFile>, lanes: usize) -> Vec<Vec<LiveFile>> {
-    files.sort_by_key(|live| std::cmp::Reverse(live.file.size_bytes));
-    let mut dealt = vec![Vec::new(); lanes.max(1).min(files.len())];
-    let lanes = dealt.len();
-    for (at, file) in files.into_iter().enumerate() {
-        if let Some(lane) = dealt.get_mut(at % lanes.max(1)) {
-            lane.push(file);
-        }
-    }
-    dealt
-}
-
-/// The table before the merge, read file by file.
-struct Old {
-    store: Store,
-    location: String,
-    snapshot: Arc<lode_lake::Snapshot>,
-}
-
-impl Old {
-    async fn rows(
-        &self,
-        state: &SessionState,
-        file: &LiveFile,
-        projection: Option<&Vec<usize>>,
-    ) -> Result<SendableRecordBatchStream, Problem> {
-        let mut snapshot = self.snapshot.as_ref().clone();
-        snapshot.files = Arc::new(vec![file.clone()]);
-        let table = LakeTable::new(&self.store, &self.location, Arc::new(snapshot)).map_err(problem::running)?;
-        let plan = table.scan(state, projection, &[], None).await.map_err(problem::running)?;
-        execute_stream(plan, state.task_ctx()).map_err(problem::running)
-    }
-
-    /// Files whose statistics do not rule out that they hold a touched key.
-    fn files_in_reach(&self, state: &SessionState, keys: &Keys) -> Result<Vec<LiveFile>, Problem> {
-        let all = || self.snapshot.files.as_ref().clone();
-        let (Some(column), Some((lowest, highest))) = (keys.columns.first(), keys.reach()?) else { return Ok(all()) };
-        let table =
-            LakeTable::new(&self.store, &self.location, Arc::clone(&self.snapshot)).map_err(problem::running)?;
-        let schema = table.schema();
-        let Ok(field) = schema.field_with_name(column) else { return Ok(all()) };
-        // NaN lies outside of the bounds of floats; a column of another type has bounds of another type.
-        if field.data_type() != &lowest.data_type() || field.data_type().is_floating() {
-            return Ok(all());
-        }
-        let column = Expr::Column(Column::from_name(column));
-        let within = [column.clone().gt_eq(lit(lowest)), column.lt_eq(lit(highest))];
-        table.live_files(state, &within).map_err(problem::running)
-    }
-
-    /// Reads the key columns of a file until a touched key is met.
-    async fn holds_a_key(
-        &self,
-        state: &SessionState,
-        file: &LiveFile,
-        keys: &Keys,
-        schema: &SchemaRef,
-    ) -> Result<bool, Problem> {
-        let places: Vec<usize> =
-            keys.columns.iter().filter_map(|name| self.snapshot.schema().index_of(name).ok()).collect();
-        let key_fields = keys.columns.iter().filter_map(|name| schema.field_with_name(name).ok().cloned());
-        let key_schema: SchemaRef = Arc::new(Schema::new(key_fields.collect::<Vec<Field>>()));
-        let mut rows = self.rows(state, file, Some(&places)).await?;
-        while let Some(batch) = rows.try_next().await.map_err(problem::running)? {
-            let batch = conform(&batch, &key_schema)?;
-            if keys.untouched(&batch)?.false_count() > 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }

@@ -1,8 +1,10 @@
 //! Rows into a table, as one epoch: plan -> row pass -> files -> seal.
 
+mod change;
 mod conform;
 mod lane;
 mod merge;
+mod old;
 mod target;
 mod view;
 
@@ -11,12 +13,15 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::{execute_stream, execute_stream_partitioned};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as Sql;
 use futures::{StreamExt, TryStreamExt, future};
 
 use lode_catalog::{CatalogChange, CatalogError, Counts, Draft, Pipeline, PipelineKind, SealContent};
 use lode_core::{BatchStream, Prepared, Problem, SnapshotId, WriteMode, WriteSpec, Written, fail};
 use lode_lake::{Operation, TableChange};
 
+pub(crate) use change::RowChange;
 pub(crate) use conform::storable;
 pub(crate) use target::free_location;
 
@@ -86,7 +91,12 @@ impl Inner {
                 let Some(prepared) = plan else { return Err(error.into()) };
                 let session = Planned::of(&prepared)?.session.clone();
                 let statement = single(&prepared.sql, &session.origin)?;
-                let again = self.plan(statement, &prepared.sql, &session).await?;
+                let is_insert =
+                    matches!(&statement, Statement::Statement(inner) if matches!(inner.as_ref(), Sql::Insert(_)));
+                let again = match is_insert {
+                    true => self.plan_insert(statement, &prepared.sql, &session, &spec.target).await?,
+                    false => self.plan(statement, &prepared.sql, &session).await?,
+                };
                 self.write_once(&pipeline, author, Rows::Plan(again), spec).await.map_err(Attempt::into_problem)
             }
             other => other.map_err(Attempt::into_problem),
@@ -175,9 +185,7 @@ impl Inner {
         let ends = future::try_join_all(lanes.into_iter().map(|lane| async move { lane.join().await? })).await?;
         let mut end = LaneEnd::sum(shared, ends);
         if target.rewrite {
-            let moved = self.survivors(target, shared, None).await?;
-            end.files.extend(moved.files);
-            end.removed = moved.removed;
+            end.take(self.rewrite_all(target, shared, None).await?);
         }
         Ok(end)
     }
@@ -224,7 +232,7 @@ impl Inner {
 
 /// The changes of the epoch's tables: the target, and its quarantine if rows were rejected.
 fn changes(target: &Target, shared: &Shared, spec: &WriteSpec, author: Author, end: LaneEnd) -> Vec<TableChange> {
-    let operation = match (&spec.mode, target.rewrite || !end.removed.is_empty()) {
+    let operation = match (&spec.mode, target.rewrite || !end.removed.is_empty() || !end.dead.is_empty()) {
         (WriteMode::Replace, _) => Operation::Overwrite,
         (WriteMode::ReplacePartitions, _) => Operation::ReplacePartitions,
         (_, true) => Operation::Rewrite,
@@ -238,6 +246,7 @@ fn changes(target: &Target, shared: &Shared, spec: &WriteSpec, author: Author, e
         definition: target.changed.clone(),
         add: end.files,
         remove: end.removed,
+        dead: end.dead,
         label: author.label.to_owned(),
     }];
     let quarantine = &shared.quarantine;
@@ -252,6 +261,7 @@ fn changes(target: &Target, shared: &Shared, spec: &WriteSpec, author: Author, e
             definition: (quarantine.base == SnapshotId::NONE).then(|| quarantine.definition.clone()),
             add: end.quarantine_files,
             remove: Vec::new(),
+            dead: Vec::new(),
             label: "WRITE".to_owned(),
         });
     }

@@ -37,8 +37,8 @@ async fn the_commonest_mistakes_have_sentences_places_and_fixes() {
             "error: \"a\" is no integer\n  fix:   clean the value first, or use `try_cast(x as integer)`, which gives NULL instead",
         ),
         (
-            "update trips set km = 1",
-            "error: `update trips` is not supported\n  where: <sql>:1:1\n   1 | update trips set km = 1\n     | ^\n  fix:   these work: select, explain, show tables | schemas | columns, describe, create table | view, drop, insert",
+            "truncate trips",
+            "error: `truncate trips` is not supported\n  where: <sql>:1:1\n   1 | truncate trips\n     | ^\n  fix:   these work: select, explain, show tables | schemas | columns, describe, create table | view, drop, insert, update, delete",
         ),
     ] {
         assert_eq!(fixture.error(sql).await, wanted, "{sql}");

@@ -31,11 +31,21 @@ impl Fixture {
 
     /// As `new`, where statements may hold so many bytes.
     pub(crate) async fn with_memory(memory_bytes: Option<usize>) -> Self {
+        Self::with(|options| options.memory_bytes = memory_bytes).await
+    }
+
+    /// As `new`, where files of at least so many bytes get deletion vectors.
+    pub(crate) async fn with_vectors_from(bytes: u64) -> Self {
+        Self::with(|options| options.rewritten_below_bytes = bytes).await
+    }
+
+    async fn with(set: impl FnOnce(&mut EngineOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::local(&folder.path().join("lake")).unwrap();
         let options = OpenOptions { adopt: false, clock: Arc::new(FixedClock::new(noon())) };
         let catalog = Catalog::open(store, folder.path(), options).await.unwrap();
-        let options = EngineOptions { memory_bytes, partitions: 2, ..EngineOptions::new(folder.path()) };
+        let mut options = EngineOptions { partitions: 2, ..EngineOptions::new(folder.path()) };
+        set(&mut options);
         let engine = Engine::new(Arc::clone(&catalog), options).unwrap();
         Self { engine, session: SqlSession::new(noon()), catalog, folder }
     }

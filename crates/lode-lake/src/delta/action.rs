@@ -141,6 +141,9 @@ pub(crate) struct Sidecar {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Stats {
     num_records: Option<u64>,
+    /// False where a deletion vector took rows that the bounds were made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tight_bounds: Option<bool>,
     #[serde(default)]
     min_values: serde_json::Map<String, Value>,
     #[serde(default)]
@@ -216,10 +219,15 @@ impl Commit {
 }
 
 impl Add {
-    pub(crate) fn of(file: &DataFile, data_change: bool) -> Result<Self, serde_json::Error> {
+    pub(crate) fn of(
+        file: &DataFile,
+        vector: Option<Descriptor>,
+        data_change: bool,
+    ) -> Result<Self, serde_json::Error> {
         let stats = file.stats.as_ref().map(|stats| {
             serde_json::to_string(&Stats {
                 num_records: Some(stats.num_records),
+                tight_bounds: vector.is_some().then_some(false),
                 min_values: stats.min_values.clone(),
                 max_values: stats.max_values.clone(),
                 null_count: stats.null_count.clone(),
@@ -235,7 +243,7 @@ impl Add {
             stats: stats.transpose()?,
             stats_parsed: None,
             tags: (!file.tags.is_empty()).then_some(tags),
-            deletion_vector: None,
+            deletion_vector: vector,
         })
     }
 

@@ -186,6 +186,7 @@ mod tests {
                     definition: (version == 0).then(|| definition.clone()),
                     add: writer.finish().unwrap(),
                     remove: Vec::new(),
+                    dead: Vec::new(),
                     label: "WRITE".into(),
                 };
                 apply(&store, &change, &Txn { app_id: "a".into(), version }, &|| Ok(())).await.unwrap();
@@ -260,6 +261,7 @@ mod tests {
             definition: (base < 0).then(|| definition.clone()),
             add,
             remove: Vec::new(),
+            dead: Vec::new(),
             label: "WRITE".into(),
         };
         let first = change(-1, Operation::Append, write_rows(vec![1, 2]));

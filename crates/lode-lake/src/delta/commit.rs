@@ -8,12 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::Utc;
 use lode_core::{ErrorKind, Explain, SnapshotId, fail};
+use roaring::RoaringTreemap;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::action::{Add, Commit, CommitInfo, Remove, encode_path};
+use super::deletion_vector::Descriptor;
 use super::log::{LogState, Meta, commit_path, meta_data, read_commit};
-use super::{LiveFile, cache, checkpoint, protocol};
+use super::{LiveFile, cache, checkpoint, deletion_vector, protocol};
 use crate::{Applied, LakeError, Operation, Put, Store, TableChange, TableDefinition, Txn};
 
 /// Rounds against other writers before we ask to be called again.
@@ -31,7 +33,7 @@ pub(crate) async fn apply(
     let location = change.location.trim_matches('/').to_owned();
     let mut unclear = 0;
     // Ids of all commits that we tried: a reply may have been lost in any round.
-    let mut tried: HashSet<String> = HashSet::new();
+    let mut tried = Tried::default();
     for round in 0..ROUNDS_MAX {
         let (version, commit, tag) = {
             let table = store.tables.table(&location);
@@ -40,7 +42,7 @@ pub(crate) async fn apply(
             if let Some(state) = state.as_ref()
                 && state.txns.get(&txn.app_id).is_some_and(|there| *there >= txn.version)
             {
-                return Ok(already_there(store, &location, state, &tried).await);
+                return Ok(already_there(store, &location, state.version, &tried).await);
             }
             let version = state.as_ref().map_or(0, |state| state.version + 1);
             let mut commit = plan(store, change, state.as_ref()).await?;
@@ -52,7 +54,7 @@ pub(crate) async fn apply(
         let bytes = commit.to_bytes(Utc::now().timestamp_millis()).map_err(|error| encode(change, error))?;
         guard()?;
         point("lake.commit.before_put")?;
-        tried.insert(tag.clone());
+        tried.add(version, tag);
         let path = commit_path(&location, version);
         match store.put_if_absent(&path, Bytes::from(bytes)).await {
             Ok(Put::Created) => return committed(store, &location, version),
@@ -92,16 +94,32 @@ fn committed(store: &Store, location: &str, version: i64) -> Result<Applied, Lak
     Ok(Applied::Committed(SnapshotId(version)))
 }
 
-/// The transaction is in the log. If one of our own tries put it there (its reply was lost), we say at which version.
-async fn already_there(store: &Store, location: &str, state: &LogState, tried: &HashSet<String>) -> Applied {
-    if !tried.is_empty() {
-        for version in (0..=state.version).rev().take(tried.len()) {
+/// The commits that this call tried to put.
+#[derive(Debug, Default)]
+struct Tried {
+    ids: HashSet<String>,
+    /// Version of the first try: all others followed.
+    first: Option<i64>,
+}
+
+impl Tried {
+    fn add(&mut self, version: i64, id: String) {
+        self.first.get_or_insert(version);
+        self.ids.insert(id);
+    }
+}
+
+/// The transaction is in the log. If one of our own tries put it there (its reply was lost), we say at which version,
+/// however many commits of others stand behind it by now.
+async fn already_there(store: &Store, location: &str, newest: i64, tried: &Tried) -> Applied {
+    if let Some(first) = tried.first {
+        for version in first..=newest {
             if is_ours(store, location, version, tried).await.unwrap_or(false) {
                 return Applied::Committed(SnapshotId(version));
             }
         }
     }
-    Applied::AlreadyThere(SnapshotId(state.version))
+    Applied::AlreadyThere(SnapshotId(newest))
 }
 
 fn point(name: &'static str) -> Result<(), LakeError> {
@@ -113,9 +131,9 @@ fn point(name: &'static str) -> Result<(), LakeError> {
     })
 }
 
-async fn is_ours(store: &Store, location: &str, version: i64, tried: &HashSet<String>) -> Result<bool, LakeError> {
+async fn is_ours(store: &Store, location: &str, version: i64, tried: &Tried) -> Result<bool, LakeError> {
     let there = read_commit(store, location, version).await?;
-    Ok(there.and_then(|(commit, _)| commit.info.txn_id).is_some_and(|id| tried.contains(&id)))
+    Ok(there.and_then(|(commit, _)| commit.info.txn_id).is_some_and(|id| tried.ids.contains(&id)))
 }
 
 /// Up to 50 ms, more the more rounds were lost, and another time for each writer.
@@ -147,7 +165,12 @@ async fn plan(store: &Store, change: &TableChange, state: Option<&LogState>) -> 
         return Err(refused(change, format!("it needs {feature}, which Lode cannot write")));
     }
     let mut commit = Commit::default();
-    let definition = merged_definition(store, change, state).await?;
+    let mut definition = merged_definition(store, change, state).await?;
+    if !change.dead.is_empty() && state.meta.definition.properties.get(protocol::VECTORS).is_none_or(|on| on != "true")
+    {
+        let allowing = definition.get_or_insert_with(|| state.meta.definition.clone());
+        allowing.properties.insert(protocol::VECTORS.to_owned(), "true".to_owned());
+    }
     if let Some(definition) = &definition {
         let meta = meta_data(definition, state.meta.raw.created_time)
             .map_err(|sql| refused(change, format!("type {sql} has no Delta type")))?;
@@ -156,6 +179,7 @@ async fn plan(store: &Store, change: &TableChange, state: Option<&LogState>) -> 
         commit.meta_data = (meta != state.meta.raw).then_some(meta);
     }
     let removed = removed(store, change, state).await?;
+    let marked = marked(store, change, &removed).await?;
     let is_append_only = state.meta.definition.properties.get("delta.appendOnly").is_some_and(|value| value == "true");
     if is_append_only && !removed.is_empty() {
         return Err(refused(change, "it is append-only"));
@@ -165,6 +189,13 @@ async fn plan(store: &Store, change: &TableChange, state: Option<&LogState>) -> 
     let data_change = change.label != "OPTIMIZE";
     commit.removes = removed.iter().map(|file| remove(file, data_change, now_ms)).collect();
     commit.adds = adds(change, data_change)?;
+    for (file, vector) in marked {
+        let mut add = Add::of(&file.file, Some(vector), data_change).map_err(|error| encode(change, error))?;
+        if let Some(raw) = &file.raw_path {
+            add.path = raw.to_string();
+        }
+        commit.adds.push(add);
+    }
     commit.info = info(change, &commit, now_ms);
     commit.info.read_version = Some(state.version);
     Ok(commit)
@@ -229,7 +260,33 @@ async fn meta_at(store: &Store, change: &TableChange, state: &LogState) -> Resul
     loaded.map(|state| state.meta).ok_or_else(|| refused(change, format!("snapshot {} is gone", change.base)))
 }
 
-/// The live files that the change takes out.
+/// Of the files that the change takes out, those that stay in part, each with the vector of all its dead rows.
+async fn marked(
+    store: &Store,
+    change: &TableChange,
+    removed: &[LiveFile],
+) -> Result<Vec<(LiveFile, Descriptor)>, LakeError> {
+    let by_path: HashMap<&str, &LiveFile> = removed.iter().map(|file| (file.file.path.as_str(), file)).collect();
+    let (mut files, mut vectors) = (Vec::new(), Vec::new());
+    for dead in &change.dead {
+        let Some(file) = by_path.get(dead.path.as_str()) else { continue };
+        let mut rows = match file.vector.as_deref() {
+            Some(before) => before.read(store, change.location.trim_matches('/')).await?,
+            None => RoaringTreemap::new(),
+        };
+        rows |= &dead.rows;
+        // A file without a living row goes.
+        if file.file.stats.as_ref().is_some_and(|stats| rows.len() >= stats.num_records) {
+            continue;
+        }
+        files.push((*file).clone());
+        vectors.push(rows);
+    }
+    let descriptors = deletion_vector::write(store, change.location.trim_matches('/'), &vectors).await?;
+    Ok(files.into_iter().zip(descriptors).collect())
+}
+
+/// The live files that the change takes out, whole or in part.
 async fn removed(store: &Store, change: &TableChange, state: &LogState) -> Result<Vec<LiveFile>, LakeError> {
     match change.operation {
         Operation::Append => Ok(Vec::new()),
@@ -254,7 +311,8 @@ async fn rewritten(store: &Store, change: &TableChange, state: &LogState) -> Res
             return Err(refused(change, format!("rows were written in version {version}, after they were read")));
         }
     }
-    let wanted: HashSet<&str> = change.remove.iter().map(String::as_str).collect();
+    let in_part = change.dead.iter().map(|dead| dead.path.as_str());
+    let wanted: HashSet<&str> = change.remove.iter().map(String::as_str).chain(in_part).collect();
     let files: Vec<LiveFile> =
         state.files.values().filter(|file| wanted.contains(file.file.path.as_str())).cloned().collect();
     if files.len() != wanted.len() {
@@ -276,7 +334,7 @@ async fn rewritten(store: &Store, change: &TableChange, state: &LogState) -> Res
 }
 
 fn adds(change: &TableChange, data_change: bool) -> Result<Vec<Add>, LakeError> {
-    change.add.iter().map(|file| Add::of(file, data_change).map_err(|error| encode(change, error))).collect()
+    change.add.iter().map(|file| Add::of(file, None, data_change).map_err(|error| encode(change, error))).collect()
 }
 
 fn remove(file: &LiveFile, data_change: bool, now_ms: i64) -> Remove {

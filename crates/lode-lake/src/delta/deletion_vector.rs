@@ -6,10 +6,16 @@ use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use lode_core::ErrorKind;
+
 use crate::{LakeError, Store, StorePath};
 
 /// First bytes of the portable 64-bit bitmap, little-endian.
 const MAGIC: u32 = 1_681_511_377;
+/// Version of the file of vectors, its first byte.
+const FILE_VERSION: u8 = 1;
+/// Folder of our vectors below a table. A name that begins so outlives another writer's full vacuum.
+const FOLDER: &str = "_dv";
 const Z85: &[u8; 85] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +31,17 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
+    /// A vector in a file that `write` made. `offset` is the place of its block.
+    fn stored(id: Uuid, offset: usize, size: usize, rows: &RoaringTreemap) -> Self {
+        Self {
+            storage_type: "u".into(),
+            path_or_inline_dv: format!("{FOLDER}{}", to_z85(id.as_bytes())),
+            offset: Some(offset as u64),
+            size_in_bytes: size as u64,
+            cardinality: rows.len(),
+        }
+    }
+
     /// With the path of its file, what the log knows a file by.
     pub(crate) fn unique_id(&self) -> String {
         match self.offset {
@@ -99,6 +116,59 @@ impl Descriptor {
     }
 }
 
+/// Writes vectors into one new file below the table; returns one descriptor each, in order.
+/// Errors: `Store`.
+/// Source: Delta protocol, "Deletion Vector File Storage Format".
+pub(crate) async fn write(
+    store: &Store,
+    location: &str,
+    vectors: &[RoaringTreemap],
+) -> Result<Vec<Descriptor>, LakeError> {
+    if vectors.is_empty() {
+        return Ok(Vec::new());
+    }
+    let id = Uuid::new_v4();
+    let path = super::log::at(&format!("{location}/{FOLDER}/deletion_vector_{id}.bin"));
+    let mut file = vec![FILE_VERSION];
+    let mut descriptors = Vec::with_capacity(vectors.len());
+    for rows in vectors {
+        let mut block = MAGIC.to_le_bytes().to_vec();
+        rows.serialize_into(&mut block).map_err(|error| LakeError::Store {
+            action: "write",
+            path: path.to_string(),
+            kind: ErrorKind::Internal,
+            source: Box::new(error),
+        })?;
+        descriptors.push(Descriptor::stored(id, file.len(), block.len(), rows));
+        file.extend_from_slice(&(block.len() as u32).to_be_bytes());
+        file.extend_from_slice(&block);
+        file.extend_from_slice(&crc32(&block).to_be_bytes());
+    }
+    store.put(&path, file.into()).await?;
+    Ok(descriptors)
+}
+
+/// Positions as text, for a seal: Z85 of the portable bitmap, filled up with zeros.
+pub(crate) mod positions {
+    use roaring::RoaringTreemap;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(rows: &RoaringTreemap, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::with_capacity(rows.serialized_size() + 3);
+        rows.serialize_into(&mut bytes).map_err(S::Error::custom)?;
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        serializer.serialize_str(&super::to_z85(&bytes))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoaringTreemap, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = super::z85(&text).ok_or_else(|| D::Error::custom("positions are not Z85"))?;
+        RoaringTreemap::deserialize_from(bytes.as_slice()).map_err(D::Error::custom)
+    }
+}
+
 fn corrupt(path: &StorePath, reason: impl Into<String>) -> LakeError {
     LakeError::Corrupt { path: path.to_string(), reason: reason.into() }
 }
@@ -121,6 +191,19 @@ fn crc32(bytes: &[u8]) -> u32 {
         }
     }
     !crc
+}
+
+/// Source: ZeroMQ RFC 32. A rest of less than four bytes is left out: callers have none.
+fn to_z85(bytes: &[u8]) -> String {
+    let (words, _) = bytes.as_chunks::<4>();
+    let mut text = String::with_capacity(words.len() * 5);
+    for word in words {
+        let value = u32::from_be_bytes(*word);
+        for place in [85_u32.pow(4), 85_u32.pow(3), 85_u32.pow(2), 85, 1] {
+            text.push(char::from(Z85[(value / place % 85) as usize]));
+        }
+    }
+    text
 }
 
 /// Source: ZeroMQ RFC 32. `None` when the text is not Z85.
@@ -188,6 +271,28 @@ mod tests {
         };
         let rows = descriptor.read(&Store::memory(), "t").await.unwrap();
         assert_eq!(rows.iter().collect::<Vec<_>>(), [3, 4, 7, 11, 18, 29]);
+    }
+
+    #[tokio::test]
+    async fn vectors_are_written_into_one_file_and_read_back() {
+        let store = Store::memory();
+        let vectors: [RoaringTreemap; 2] = [[0, 5].into_iter().collect(), (0..100_000).chain([1 << 40]).collect()];
+        let descriptors = write(&store, "a/t", &vectors).await.unwrap();
+        assert_eq!(descriptors.iter().map(|one| one.cardinality).collect::<Vec<_>>(), [2, 100_001]);
+        for (descriptor, rows) in descriptors.iter().zip(&vectors) {
+            assert_eq!(&descriptor.read(&store, "a/t").await.unwrap(), rows);
+        }
+        assert_eq!(to_z85(&z85("ab^-aqEH.-t@S}K{vb[*").unwrap()), "ab^-aqEH.-t@S}K{vb[*");
+    }
+
+    #[test]
+    fn positions_stand_in_a_seal_as_text() {
+        for rows in [RoaringTreemap::new(), [7].into_iter().collect(), (0..1_000).chain([1 << 35]).collect()] {
+            let dead = crate::DeadRows { path: "f".into(), rows };
+            let text = serde_json::to_string(&dead).unwrap();
+            assert_eq!(serde_json::from_str::<crate::DeadRows>(&text).unwrap(), dead);
+        }
+        assert!(serde_json::from_str::<crate::DeadRows>("{\"path\":\"f\",\"rows\":\"~\"}").is_err());
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ use crate::{DataFile, LakeError, Store, StorePath, TableDefinition, Txn};
 
 pub(crate) use cache::TableCache;
 pub(crate) use commit::apply;
+pub(crate) use deletion_vector::positions;
 pub(crate) use evolve::{create_definition, evolve};
 pub(crate) use log::off_runtime;
 pub use pruning::ColumnStats;
@@ -305,6 +306,11 @@ impl Snapshot {
 }
 
 impl LiveFile {
+    /// The file with all its rows, dead ones too: positions in it are those of its vector.
+    pub fn whole(&self) -> Self {
+        Self { has_deletes: false, vector: None, ..self.clone() }
+    }
+
     /// Rows that live; `None` when the file has no statistics.
     pub fn live_row_count(&self) -> Option<u64> {
         let total = self.file.stats.as_ref()?.num_records;

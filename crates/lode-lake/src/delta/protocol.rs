@@ -30,6 +30,9 @@ const WRITES: &[&str] = &[
     "vacuumProtocolCheck",
 ];
 
+/// The property of a table whose rows may die by deletion vectors.
+pub(crate) const VECTORS: &str = "delta.enableDeletionVectors";
+
 /// The feature that keeps Lode from reading the table.
 pub(crate) fn refuses_read(protocol: &Protocol) -> Option<String> {
     match protocol.min_reader_version {
@@ -66,6 +69,7 @@ pub(crate) fn refuses_write(protocol: &Protocol, meta: &MetaData) -> Option<Stri
 pub(crate) fn needed(definition: &TableDefinition, current: Option<&Protocol>) -> Protocol {
     let has_constraints = !definition.constraints.is_empty();
     let has_ntz = has_timestamp_ntz(definition.schema.fields());
+    let has_vectors = definition.properties.get(VECTORS).is_some_and(|is_on| is_on == "true");
     let (mut reader, mut writer) = (1, if has_constraints { 3 } else { 2 });
     let mut reader_features: Vec<String> = Vec::new();
     let mut writer_features: Vec<String> = Vec::new();
@@ -75,7 +79,7 @@ pub(crate) fn needed(definition: &TableDefinition, current: Option<&Protocol>) -
         reader_features.extend(current.reader_features.iter().flatten().cloned());
         writer_features.extend(current.writer_features.iter().flatten().cloned());
     }
-    if has_ntz || writer >= 7 {
+    if has_ntz || has_vectors || writer >= 7 {
         // Going to features, all that the version stood for must be named.
         let old = current.map_or(2, |protocol| protocol.min_writer_version);
         let implied = [
@@ -94,13 +98,14 @@ pub(crate) fn needed(definition: &TableDefinition, current: Option<&Protocol>) -
         } else if has_constraints {
             writer_features.push("checkConstraints".into());
         }
-        if has_ntz {
-            if reader == 2 {
+        let (old_reader, added) = (reader, [(has_ntz, "timestampNtz"), (has_vectors, "deletionVectors")]);
+        for feature in added.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, feature)| feature) {
+            if old_reader == 2 {
                 reader_features.push("columnMapping".into());
             }
             (reader, writer) = (3, 7);
-            reader_features.push("timestampNtz".into());
-            writer_features.push("timestampNtz".into());
+            reader_features.push(feature.into());
+            writer_features.push(feature.into());
         }
     }
     for features in [&mut reader_features, &mut writer_features] {

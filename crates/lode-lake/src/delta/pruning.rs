@@ -72,11 +72,10 @@ pub(crate) fn typed(values: Vec<Option<String>>, data_type: &DataType, is_max: b
         }
         // Other writers leave NaN out of the bounds (Delta protocol, "Per-file Statistics"), and NaN is the largest in SQL.
         DataType::Float32 | DataType::Float64 if is_max => vec![None; values.len()],
-        DataType::Time64(_) | DataType::Interval(_) => vec![None; values.len()],
+        // Text in files: its order is not theirs, and other writers spell them otherwise.
+        DataType::Time64(_) | DataType::Interval(_) | DataType::FixedSizeBinary(_) => vec![None; values.len()],
         _ => values,
     };
-    // A uuid stands in files, and before statements, as text.
-    let data_type = if matches!(data_type, DataType::FixedSizeBinary(16)) { &DataType::Utf8View } else { data_type };
     let count = values.len();
     let texts: ArrayRef = Arc::new(StringArray::from(values));
     cast_with_options(&texts, data_type, &lenient).unwrap_or_else(|_| arrow::array::new_null_array(data_type, count))

@@ -1,6 +1,6 @@
 //! Faults under a store: lost and repeated replies, full and denied disks, slow and cut reads, and power loss.
 //!
-//! A plan comes from code or from `LODE_FAULT`, which `Store::local` reads, so that a release binary can be driven by
+//! A plan comes from code or from `LODE_FAULT`, which `Store::local` and `Store::open` read, so that a release binary can be driven by
 //! `lode prove torture`. Comma-separated entries, probabilities from 0 to 1 per request:
 //!
 //! | Entry | Effect |
@@ -12,6 +12,9 @@
 //! | `repeat:0.05` | a put is sent twice, as a retrying client does: the caller sees the second answer |
 //! | `truncate:0.05` | a read of a whole object gives only its first half |
 //! | `slow:0.05` | a request waits 20 ms first |
+//! | `conflict:0.05` | a put is answered with 409, as by S3 while another one is under way, and does not happen |
+//! | `busy:0.05` | any request is answered with 503 in the end, and does nothing |
+//! | `ignore_condition:0.05` | a put that must not replace anything replaces it: the store lies |
 //! | `full_after:64MiB` | after that many written bytes every write fails as a full disk does |
 //! | `denied:<prefix>` | writes below that prefix are refused (may stand several times) |
 //! | `lose_syncs` | the disk lies: nothing counts as synced |
@@ -37,7 +40,7 @@ use lode_core::ErrorKind;
 use object_store::path::Path as StorePath;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 use parking_lot::Mutex;
 
@@ -61,15 +64,24 @@ pub enum Fault {
     Truncate,
     /// The request waits 20 ms first.
     Slow,
+    /// A put is answered with 409 and does not happen.
+    Conflict,
+    /// Any request is answered with 503 and does nothing.
+    Busy,
+    /// A put that must not replace anything does.
+    IgnoreCondition,
 }
 
-const FAULTS: [(&str, Fault); 6] = [
+const FAULTS: [(&str, Fault); 9] = [
     ("lost_reply_written", Fault::LostReplyWritten),
     ("lost_reply_unwritten", Fault::LostReplyUnwritten),
     ("error", Fault::Error),
     ("repeat", Fault::Repeat),
     ("truncate", Fault::Truncate),
     ("slow", Fault::Slow),
+    ("conflict", Fault::Conflict),
+    ("busy", Fault::Busy),
+    ("ignore_condition", Fault::IgnoreCondition),
 ];
 
 /// How durable a file is, as told by the disk below.
@@ -229,7 +241,7 @@ impl FaultPlan {
 
     /// The error that a `FileSink` meets when it is opened or finished.
     pub(crate) fn sink_fault(&self, path: &str) -> Option<io::Error> {
-        match self.draw(path, &[Fault::Error, Fault::Slow])? {
+        match self.draw(path, &[Fault::Error, Fault::Busy, Fault::Slow])? {
             Fault::Slow => {
                 std::thread::sleep(Duration::from_millis(20));
                 None
@@ -334,25 +346,32 @@ fn lost(path: &StorePath) -> Error {
     Error::Generic { store: "Faults", source: format!("fault: no reply for {path}").into() }
 }
 
+async fn before(plan: &FaultPlan, path: &StorePath) -> Result<()> {
+    match plan.draw(path.as_ref(), &[Fault::Error, Fault::Busy, Fault::Slow]) {
+        Some(Fault::Error) => Err(Error::Generic { store: "Faults", source: "fault: error before the request".into() }),
+        Some(Fault::Busy) => Err(Error::Generic { store: "Faults", source: "fault: 503 Service Unavailable".into() }),
+        Some(_) => {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn refuse(plan: &FaultPlan, path: &StorePath, bytes: u64) -> Result<()> {
+    match plan.refuse_write(path.as_ref(), bytes) {
+        Some(error) => Err(super::local::object_error(error, path)),
+        None => Ok(()),
+    }
+}
+
 impl FaultObjects {
     async fn before(&self, path: &StorePath) -> Result<()> {
-        match self.plan.draw(path.as_ref(), &[Fault::Error, Fault::Slow]) {
-            Some(Fault::Error) => {
-                Err(Error::Generic { store: "Faults", source: "fault: error before the request".into() })
-            }
-            Some(_) => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                Ok(())
-            }
-            None => Ok(()),
-        }
+        before(&self.plan, path).await
     }
 
     fn refuse(&self, path: &StorePath, bytes: u64) -> Result<()> {
-        match self.plan.refuse_write(path.as_ref(), bytes) {
-            Some(error) => Err(super::local::object_error(error, path)),
-            None => Ok(()),
-        }
+        refuse(&self.plan, path, bytes)
     }
 
     async fn put_below(&self, path: &StorePath, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
@@ -366,11 +385,20 @@ impl FaultObjects {
 
 #[async_trait]
 impl ObjectStore for FaultObjects {
-    async fn put_opts(&self, location: &StorePath, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+    async fn put_opts(&self, location: &StorePath, payload: PutPayload, mut opts: PutOptions) -> Result<PutResult> {
         self.before(location).await?;
         self.refuse(location, payload.content_length() as u64)?;
-        let puts = [Fault::LostReplyWritten, Fault::LostReplyUnwritten, Fault::Repeat];
-        match self.plan.draw(location.as_ref(), &puts) {
+        let is_create = opts.mode == PutMode::Create;
+        let all = [
+            Fault::LostReplyWritten,
+            Fault::LostReplyUnwritten,
+            Fault::Repeat,
+            Fault::Conflict,
+            Fault::IgnoreCondition,
+        ];
+        // The last two are answers to a condition.
+        let puts = if is_create { all.as_slice() } else { all.split_at(3).0 };
+        match self.plan.draw(location.as_ref(), puts) {
             Some(Fault::LostReplyUnwritten) => Err(lost(location)),
             Some(Fault::LostReplyWritten) => {
                 // Its own answer is what got lost, be it good or bad.
@@ -379,6 +407,14 @@ impl ObjectStore for FaultObjects {
             }
             Some(Fault::Repeat) => {
                 let _ = self.put_below(location, payload.clone(), opts.clone()).await;
+                self.put_below(location, payload, opts).await
+            }
+            Some(Fault::Conflict) => Err(Error::AlreadyExists {
+                path: location.to_string(),
+                source: "fault: 409 Conflict: ConditionalRequestConflict".into(),
+            }),
+            Some(Fault::IgnoreCondition) => {
+                opts.mode = PutMode::Overwrite;
                 self.put_below(location, payload, opts).await
             }
             _ => self.put_below(location, payload, opts).await,
@@ -392,7 +428,8 @@ impl ObjectStore for FaultObjects {
     ) -> Result<Box<dyn MultipartUpload>> {
         self.before(location).await?;
         self.refuse(location, 0)?;
-        self.below.put_multipart_opts(location, opts).await
+        let below = self.below.put_multipart_opts(location, opts).await?;
+        Ok(Box::new(FaultUpload { below, plan: self.plan.clone(), location: location.clone() }))
     }
 
     async fn get_opts(&self, location: &StorePath, options: GetOptions) -> Result<GetResult> {
@@ -419,7 +456,7 @@ impl ObjectStore for FaultObjects {
     }
 
     fn list(&self, prefix: Option<&StorePath>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.plan.draw(prefix.map_or("", |prefix| prefix.as_ref()), &[Fault::Error]) {
+        match self.plan.draw(prefix.map_or("", |prefix| prefix.as_ref()), &[Fault::Error, Fault::Busy]) {
             Some(_) => stream::iter([Err(lost(&prefix.cloned().unwrap_or_default()))]).boxed(),
             None => self.below.list(prefix),
         }
@@ -430,13 +467,14 @@ impl ObjectStore for FaultObjects {
         prefix: Option<&StorePath>,
         offset: &StorePath,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.plan.draw(prefix.map_or("", |prefix| prefix.as_ref()), &[Fault::Error]) {
+        match self.plan.draw(prefix.map_or("", |prefix| prefix.as_ref()), &[Fault::Error, Fault::Busy]) {
             Some(_) => stream::iter([Err(lost(&prefix.cloned().unwrap_or_default()))]).boxed(),
             None => self.below.list_with_offset(prefix, offset),
         }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&StorePath>) -> Result<ListResult> {
+        self.before(&prefix.cloned().unwrap_or_default()).await?;
         self.below.list_with_delimiter(prefix).await
     }
 
@@ -450,5 +488,42 @@ impl ObjectStore for FaultObjects {
         self.before(to).await?;
         self.refuse(to, 0)?;
         self.below.rename_opts(from, to, options).await
+    }
+}
+
+/// An upload in parts: a part may fail, and the answer to the last request may get lost.
+#[derive(Debug)]
+struct FaultUpload {
+    below: Box<dyn MultipartUpload>,
+    plan: FaultPlan,
+    location: StorePath,
+}
+
+#[async_trait]
+impl MultipartUpload for FaultUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let (plan, location, size_bytes) = (self.plan.clone(), self.location.clone(), data.content_length() as u64);
+        let part = self.below.put_part(data);
+        Box::pin(async move {
+            before(&plan, &location).await?;
+            refuse(&plan, &location, size_bytes)?;
+            part.await
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        before(&self.plan, &self.location).await?;
+        match self.plan.draw(self.location.as_ref(), &[Fault::LostReplyWritten, Fault::LostReplyUnwritten]) {
+            Some(Fault::LostReplyUnwritten) => Err(lost(&self.location)),
+            Some(_) => {
+                let _ = self.below.complete().await;
+                Err(lost(&self.location))
+            }
+            None => self.below.complete().await,
+        }
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.below.abort().await
     }
 }

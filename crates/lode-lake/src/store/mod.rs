@@ -2,17 +2,28 @@
 
 mod fault;
 mod local;
+mod location;
+mod options;
+mod probe;
+mod remote;
 mod sink;
+mod upload;
 
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use lode_core::ErrorKind;
+use lode_core::config::Environment;
+use lode_core::{ErrorKind, task};
 use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::prefix::PrefixStore;
+use object_store::{GetOptions, ListResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use tokio::time::Instant;
 use url::Url;
+use uuid::Uuid;
 
 use self::fault::FaultObjects;
 use self::local::LocalObjects;
@@ -23,8 +34,17 @@ use crate::delta::TableCache;
 pub type StorePath = object_store::path::Path;
 
 pub use fault::{Fault, FaultPlan};
+pub use location::StoreLocation;
 pub use object_store::ObjectMeta;
+pub use options::StoreOptions;
 pub use sink::FileSink;
+
+/// Creates that meet another one under way are sent again for this long.
+const CONFLICTS_END: Duration = Duration::from_secs(20);
+/// Objects that are read whole: logs, seals, copies of the metadata DB.
+const WHOLE_MAX_BYTES: u64 = 4 << 30;
+/// Larger ones move to and from a bucket in pieces, each with a deadline of its own.
+const AT_ONCE_BYTES: u64 = 32 << 20;
 
 /// Outcome of a put-if-absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +54,7 @@ pub enum Put {
 }
 
 /// A cheap handle on one bucket or folder.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     backend: Backend,
@@ -44,13 +64,64 @@ pub struct Store {
     pub(crate) tables: Arc<TableCache>,
 }
 
-#[derive(Debug, Clone)]
+impl std::fmt::Debug for Store {
+    /// Not what is below: a client holds credentials.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("url", &self.url.as_str()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
 enum Backend {
     Local(LocalObjects),
     Memory(Arc<InMemory>),
+    /// A bucket: what it acknowledged is durable.
+    Remote {
+        objects: Arc<dyn ObjectStore>,
+        location: Arc<StoreLocation>,
+    },
 }
 
 impl Store {
+    /// A folder or a bucket. A bucket must exist; `options` go over the variables of `env` (`AWS_*`, `AZURE_*`, `GOOGLE_*`,
+    /// `OCI_REGION`). Before a process uses a bucket for the first time, it checks with a small file below `_lode/` that
+    /// names are given once. Takes the faults of `LODE_FAULT`, if that is set.
+    /// Errors: `Open` (what was found, which store, what to do); `Store`.
+    pub async fn open(location: &StoreLocation, options: &StoreOptions, env: &Environment) -> Result<Self, LakeError> {
+        if let Some(folder) = location.local() {
+            options.check(location)?;
+            let (folder, shown) = (folder.to_owned(), location.to_string());
+            let opened = task::blocking("open the lake", move || Self::local(&folder)).await;
+            return opened.unwrap_or_else(|problem| {
+                let kind = problem.kind();
+                Err(LakeError::Store { action: "open", path: shown, kind, source: Box::new(problem) })
+            });
+        }
+        let connected = remote::connect(location, options, env).await?;
+        let store = Self::remote(connected.objects, location)?;
+        probe::check(&store, location, &connected.endpoint).await?;
+        store.with_env_faults()
+    }
+
+    fn remote(objects: Arc<dyn ObjectStore>, location: &StoreLocation) -> Result<Self, LakeError> {
+        let url = location.url().ok_or_else(|| LakeError::Open {
+            store: location.to_string(),
+            kind: ErrorKind::Config,
+            reason: "the location does not fit a URL".into(),
+            fix: "use plain letters in it".into(),
+            source: None,
+        })?;
+        let backend = Backend::Remote { objects: Arc::clone(&objects), location: Arc::new(location.clone()) };
+        Ok(Self { objects, backend, faults: None, url, tables: Arc::default() })
+    }
+
+    fn with_env_faults(self) -> Result<Self, LakeError> {
+        Ok(match FaultPlan::from_env()? {
+            Some(plan) => self.with_faults(plan),
+            None => self,
+        })
+    }
+
     /// A local folder; made if it is missing. Takes the faults of `LODE_FAULT`, if that is set.
     /// Errors: `Store`.
     pub fn local(root: &std::path::Path) -> Result<Self, LakeError> {
@@ -65,10 +136,7 @@ impl Store {
             url,
             tables: Arc::default(),
         };
-        Ok(match FaultPlan::from_env()? {
-            Some(plan) => store.with_faults(plan),
-            None => store,
-        })
+        store.with_env_faults()
     }
 
     /// Lives in memory; for tests.
@@ -85,6 +153,15 @@ impl Store {
         }
     }
 
+    /// Lives in memory, and is written the way a bucket is; for tests.
+    pub fn memory_bucket() -> Self {
+        #[expect(clippy::expect_used, reason = "a constant")]
+        let location: StoreLocation = "s3://memory/lake".parse().expect("a valid location");
+        let objects = PrefixStore::new(InMemory::new(), location.prefix.clone());
+        #[expect(clippy::expect_used, reason = "as above")]
+        Self::remote(Arc::new(objects), &location).expect("a location that fits a URL")
+    }
+
     /// This store with faults injected below it.
     pub fn with_faults(mut self, plan: FaultPlan) -> Self {
         let below: Arc<dyn ObjectStore> = match &mut self.backend {
@@ -93,6 +170,7 @@ impl Store {
                 Arc::new(local.clone())
             }
             Backend::Memory(memory) => Arc::clone(memory) as _,
+            Backend::Remote { objects, .. } => Arc::clone(objects),
         };
         let notes_puts = matches!(self.backend, Backend::Memory(_));
         self.objects = Arc::new(FaultObjects { below, plan: plan.clone(), notes_puts });
@@ -102,7 +180,7 @@ impl Store {
     }
 
     /// Power loss: takes or tears every write that was not synced. Returns what it touched. Without a fault plan nothing
-    /// was recorded and nothing happens.
+    /// was recorded and nothing happens; a bucket loses nothing by our power.
     /// Errors: `Store`.
     pub async fn crash(&self) -> Result<Vec<String>, LakeError> {
         let Some(plan) = &self.faults else { return Ok(Vec::new()) };
@@ -114,6 +192,7 @@ impl Store {
                 Arc::new(local)
             }
             Backend::Memory(memory) => Arc::clone(memory) as _,
+            Backend::Remote { .. } => return Ok(Vec::new()),
         };
         plan.crash(below.as_ref()).await.map_err(|error| object_error("crash", &StorePath::default(), error))
     }
@@ -123,6 +202,14 @@ impl Store {
         Arc::clone(&self.objects)
     }
 
+    /// A path as messages name it: in a bucket, with the bucket.
+    pub(crate) fn shown(&self, path: &StorePath) -> String {
+        match &self.backend {
+            Backend::Remote { location, .. } => format!("{location}/{path}"),
+            _ => path.to_string(),
+        }
+    }
+
     /// Root with a trailing slash: `file:///data/lake/`.
     pub fn url(&self) -> &Url {
         &self.url
@@ -130,6 +217,9 @@ impl Store {
 
     /// The path below the root that an absolute URL or path, not URL-encoded, means; `None` for one outside.
     pub(crate) fn below(&self, absolute: &str) -> Option<StorePath> {
+        if let Backend::Remote { location, .. } = &self.backend {
+            return location.below(absolute);
+        }
         let root = crate::delta::action::decode_path(self.url.path()).ok()?;
         // `file:/x` and `file:///x` are the same.
         let path = match absolute.split_once(':') {
@@ -139,49 +229,101 @@ impl Store {
         StorePath::parse(path.strip_prefix(root.as_str())?).ok()
     }
 
-    /// Creates `path`, synced with its folder before it returns. `Exists` says nothing about whose bytes are there.
+    /// Creates `path`, durable before it returns. `Exists` says nothing about whose bytes are there: a bucket's client
+    /// repeats a put whose answer was lost, and then meets its own file.
     /// Errors: `Store` with kind `Unavailable` when it is unclear whether the put happened.
     pub async fn put_if_absent(&self, path: &StorePath, bytes: Bytes) -> Result<Put, LakeError> {
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        match self.objects.put_opts(path, bytes.into(), options).await {
-            Ok(_) => Ok(Put::Created),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Ok(Put::Exists)
+        let begun = Instant::now();
+        let mut round = 0;
+        loop {
+            let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+            let error = match self.objects.put_opts(path, bytes.clone().into(), options).await {
+                Ok(_) => return Ok(Put::Created),
+                Err(error) => error,
+            };
+            let is_conflict = remote::is_conflict(&error);
+            if is_conflict && begun.elapsed() < CONFLICTS_END {
+                pause(round).await;
+                round += 1;
+                continue;
             }
-            Err(error) => Err(object_error("create", path, error)),
+            return match error {
+                // Whether the other one got the name is not known.
+                error if is_conflict => Err(LakeError::Store {
+                    action: "create",
+                    path: self.shown(path),
+                    kind: ErrorKind::Unavailable,
+                    source: Box::new(error),
+                }),
+                object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => Ok(Put::Exists),
+                error => Err(object_error("create", &self.shown(path), error)),
+            };
         }
     }
 
     /// Replaces `path` atomically. Only for pointers and projections that can be made again.
     pub async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<(), LakeError> {
-        self.objects.put(path, bytes.into()).await.map_err(|error| object_error("write", path, error))?;
-        Ok(())
+        let put = match self.backend {
+            Backend::Remote { .. } if bytes.len() as u64 > AT_ONCE_BYTES => {
+                upload::replace(self.objects.as_ref(), path, bytes).await
+            }
+            _ => self.objects.put(path, bytes.into()).await.map(|_| ()),
+        };
+        put.map_err(|error| object_error("write", &self.shown(path), error))
     }
 
-    /// Errors: `NotFound`.
+    /// The whole object, of at most 4 GiB. Errors: `NotFound`.
     pub async fn get(&self, path: &StorePath) -> Result<Bytes, LakeError> {
         self.get_tagged(path).await.map(|(bytes, _)| bytes)
     }
 
     /// With the tag that tells this content of the name from another.
     pub(crate) async fn get_tagged(&self, path: &StorePath) -> Result<(Bytes, Option<String>), LakeError> {
-        let got = self.objects.get(path).await.map_err(|error| object_error("read", path, error))?;
+        let failed = |error| object_error("read", &self.shown(path), error);
+        let got = self.objects.get(path).await.map_err(failed)?;
         let expected = got.range.end - got.range.start;
+        if expected > WHOLE_MAX_BYTES {
+            let large = io::Error::other(format!("{expected} bytes are too many to be read at once"));
+            return Err(io_error("read", &self.shown(path), large));
+        }
         let tag = got.meta.e_tag.clone();
-        let bytes = got.bytes().await.map_err(|error| object_error("read", path, error))?;
+        let bytes = match self.backend {
+            Backend::Remote { .. } if expected > AT_ONCE_BYTES => self.get_in_pieces(path, expected, &tag).await,
+            _ => got.bytes().await,
+        };
+        let bytes = bytes.map_err(failed)?;
         if bytes.len() as u64 != expected {
             let cut = io::Error::other(format!("got {} of {expected} bytes", bytes.len()));
-            return Err(io_error("read", path, cut));
+            return Err(io_error("read", &self.shown(path), cut));
         }
         Ok((bytes, tag))
+    }
+
+    /// All pieces are of the one object that has this tag.
+    async fn get_in_pieces(
+        &self,
+        path: &StorePath,
+        size_bytes: u64,
+        tag: &Option<String>,
+    ) -> object_store::Result<Bytes> {
+        let mut whole = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or_default());
+        let mut start = 0;
+        while start < size_bytes {
+            let end = size_bytes.min(start + AT_ONCE_BYTES);
+            let options = GetOptions { range: Some((start..end).into()), if_match: tag.clone(), ..Default::default() };
+            whole.extend_from_slice(&self.objects.get_opts(path, options).await?.bytes().await?);
+            start = end;
+        }
+        Ok(whole.into())
     }
 
     /// `None` when there is nothing under that name.
     pub async fn head(&self, path: &StorePath) -> Result<Option<ObjectMeta>, LakeError> {
         match self.objects.head(path).await {
-            Ok(meta) => Ok(Some(meta)),
+            // A store with a prefix gives the whole path.
+            Ok(meta) => Ok(Some(ObjectMeta { location: path.clone(), ..meta })),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(object_error("read", path, error)),
+            Err(error) => Err(object_error("read", &self.shown(path), error)),
         }
     }
 
@@ -192,38 +334,60 @@ impl Store {
             None => self.objects.list(Some(prefix)),
         };
         let mut found: Vec<ObjectMeta> =
-            listed.try_collect().await.map_err(|error| object_error("list", prefix, error))?;
+            listed.try_collect().await.map_err(|error| object_error("list", &self.shown(prefix), error))?;
         found.sort_unstable_by(|a, b| a.location.cmp(&b.location));
         Ok(found)
     }
 
     /// Names of the folders directly below `prefix`, sorted.
     pub async fn folders(&self, prefix: &StorePath) -> Result<Vec<String>, LakeError> {
-        let listed = match self.objects.list_with_delimiter(Some(prefix)).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(Vec::new()),
-            other => other.map_err(|error| object_error("list", prefix, error))?,
-        };
+        let listed = self.list_one_level(prefix).await?;
         let mut names: Vec<String> =
             listed.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect();
         names.sort_unstable();
         Ok(names)
     }
 
+    /// The files directly below `prefix`.
+    async fn files(&self, prefix: &StorePath) -> Result<Vec<StorePath>, LakeError> {
+        let listed = self.list_one_level(prefix).await?;
+        Ok(listed.objects.into_iter().map(|meta| meta.location).collect())
+    }
+
+    async fn list_one_level(&self, prefix: &StorePath) -> Result<ListResult, LakeError> {
+        match self.objects.list_with_delimiter(Some(prefix)).await {
+            // A folder that is not there is empty; a bucket that is not there is an error.
+            Err(object_store::Error::NotFound { .. }) if !matches!(self.backend, Backend::Remote { .. }) => {
+                Ok(ListResult { common_prefixes: Vec::new(), objects: Vec::new() })
+            }
+            other => other.map_err(|error| object_error("list", &self.shown(prefix), error)),
+        }
+    }
+
     /// Deletes; a missing file is no error.
     pub async fn delete(&self, path: &StorePath) -> Result<(), LakeError> {
         match self.objects.delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(object_error("delete", path, error)),
+            Err(error) => Err(object_error("delete", &self.shown(path), error)),
         }
     }
 
-    /// Opens a new file for writing (blocking). Errors: `Store` with kind `AlreadyExists`.
+    /// Opens a new file for writing (blocking). In a bucket its name must be this writer's alone, as those of data files
+    /// are. Errors: `Store` with kind `AlreadyExists`.
     pub fn create(&self, path: &StorePath) -> Result<FileSink, LakeError> {
         match &self.backend {
             Backend::Local(local) => FileSink::local(&local.disk, path, self.faults.clone()),
             Backend::Memory(memory) => FileSink::memory(memory, path, self.faults.clone()),
+            Backend::Remote { .. } => FileSink::remote(self, path, self.faults.clone()),
         }
     }
+}
+
+/// Up to 50 ms, doubled each round up to 2 s, and another time for each writer.
+async fn pause(round: u32) {
+    let most = Duration::from_millis(50 << round.min(6)).min(Duration::from_secs(2));
+    let jitter = u32::from(Uuid::new_v4().as_bytes()[0]);
+    tokio::time::sleep(most * jitter / 256).await;
 }
 
 /// What an I/O error means for the user.
@@ -236,19 +400,20 @@ fn kind_of(error: &io::Error) -> ErrorKind {
     }
 }
 
-pub(crate) fn io_error(action: &'static str, path: &StorePath, source: io::Error) -> LakeError {
+pub(crate) fn io_error(action: &'static str, path: &impl Display, source: io::Error) -> LakeError {
     if source.kind() == io::ErrorKind::NotFound {
         return LakeError::NotFound { path: path.to_string() };
     }
     LakeError::Store { action, path: path.to_string(), kind: kind_of(&source), source: Box::new(source) }
 }
 
-pub(crate) fn object_error(action: &'static str, path: &StorePath, source: object_store::Error) -> LakeError {
+pub(crate) fn object_error(action: &'static str, path: &impl Display, source: object_store::Error) -> LakeError {
     use object_store::Error;
     let kind = match &source {
         Error::NotFound { .. } => return LakeError::NotFound { path: path.to_string() },
         Error::AlreadyExists { .. } => ErrorKind::AlreadyExists,
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => ErrorKind::Denied,
+        error if remote::is_expired(error) => ErrorKind::Denied,
         Error::NotSupported { .. } | Error::NotImplemented { .. } => ErrorKind::Unsupported,
         _ => io_cause(&source).map_or(ErrorKind::Unavailable, kind_of),
     };

@@ -10,10 +10,12 @@ use object_store::{ObjectStore, PutMode, PutOptions};
 
 use super::fault::{FaultPlan, Sync};
 use super::local::{Disk, Name, Unnamed};
-use super::{StorePath, io_error, object_error};
+use super::upload::Upload;
+use super::{Store, StorePath, io_error, object_error};
 use crate::LakeError;
 
-/// A blocking writer of one new file: invisible until `finish` has synced it; dropped before, it leaves nothing.
+/// A blocking writer of one new file: invisible until `finish` made it durable; dropped before, it leaves
+/// nothing. In a bucket it holds at most 5 MiB, besides the parts on their way.
 #[derive(Debug)]
 pub struct FileSink {
     path: StorePath,
@@ -26,6 +28,7 @@ pub struct FileSink {
 enum Target {
     Local { disk: Disk, path: PathBuf, unnamed: Unnamed },
     Memory { objects: Arc<InMemory>, buffer: Vec<u8> },
+    Remote(Upload),
 }
 
 impl FileSink {
@@ -50,6 +53,12 @@ impl FileSink {
         Ok(Self { path: path.clone(), size_bytes: 0, faults, target })
     }
 
+    pub(super) fn remote(store: &Store, path: &StorePath, faults: Option<FaultPlan>) -> Result<Self, LakeError> {
+        Self::check(path, faults.as_ref())?;
+        // From here on its requests meet the faults.
+        Ok(Self { path: path.clone(), size_bytes: 0, faults: None, target: Target::Remote(Upload::new(store, path)) })
+    }
+
     fn check(path: &StorePath, faults: Option<&FaultPlan>) -> Result<(), LakeError> {
         let fault =
             faults.and_then(|plan| plan.sink_fault(path.as_ref()).or_else(|| plan.refuse_write(path.as_ref(), 0)));
@@ -66,7 +75,7 @@ impl FileSink {
         self.size_bytes
     }
 
-    /// Syncs, names the file, syncs its folder. Returns the size in bytes.
+    /// Gives the file its name, durably. Returns the size in bytes.
     /// Errors: `Store` with kind `AlreadyExists` when another file took the name, `Full`, `Denied`, `Unavailable`.
     pub fn finish(self) -> Result<u64, LakeError> {
         let Self { path, size_bytes, faults, target } = self;
@@ -86,6 +95,9 @@ impl FileSink {
                     plan.note(Sync::Synced, std::path::Path::new(path.as_ref()), path.as_ref());
                 }
             }
+            Target::Remote(upload) => {
+                upload.finish()?;
+            }
         }
         Ok(size_bytes)
     }
@@ -101,6 +113,7 @@ impl Write for FileSink {
         let written = match &mut self.target {
             Target::Local { unnamed, .. } => unnamed.file.write(bytes)?,
             Target::Memory { buffer, .. } => buffer.write(bytes)?,
+            Target::Remote(upload) => upload.write(bytes)?,
         };
         self.size_bytes += written as u64;
         Ok(written)

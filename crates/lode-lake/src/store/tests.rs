@@ -10,7 +10,14 @@ fn path(text: &str) -> StorePath {
 
 fn stores() -> (tempfile::TempDir, Vec<Store>) {
     let folder = tempfile::tempdir().unwrap();
-    let stores = vec![Store::local(folder.path()).unwrap(), Store::memory()];
+    let stores = vec![Store::local(folder.path()).unwrap(), Store::memory(), Store::memory_bucket()];
+    (folder, stores)
+}
+
+/// Those whose power can fail.
+fn own_disks() -> (tempfile::TempDir, Vec<Store>) {
+    let (folder, mut stores) = stores();
+    stores.retain(|store| !matches!(store.backend, Backend::Remote { .. }));
     (folder, stores)
 }
 
@@ -161,6 +168,137 @@ async fn full_and_denied_disks_are_named() {
     }
 }
 
+fn bucket() -> (Store, FaultPlan) {
+    let plan = FaultPlan::new(1);
+    (Store::memory_bucket().with_faults(plan.clone()), plan)
+}
+
+async fn probed(store: &Store) -> Result<(), LakeError> {
+    probe::probe(store, &"s3://memory/lake".parse().unwrap(), "https://here").await
+}
+
+#[tokio::test]
+async fn the_probe_sees_through_lost_and_repeated_requests() {
+    let (store, plan) = bucket();
+    for fault in [Fault::Repeat, Fault::Conflict, Fault::Slow] {
+        plan.once("probe-", fault);
+        probed(&store).await.unwrap();
+    }
+    assert!(store.list(&path(""), None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_probe_refuses_a_store_that_lies() {
+    let (store, plan) = bucket();
+    // The first create meets no file, so it is the same with and without the condition.
+    plan.once("probe-", Fault::IgnoreCondition);
+    plan.once("probe-", Fault::IgnoreCondition);
+    let error = probed(&store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("it ignores If-None-Match (seen at https://here)"), "{error}");
+    assert!(store.list(&path(""), None).await.unwrap().is_empty());
+    probed(&store).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_probe_that_meets_a_busy_store_may_be_tried_again() {
+    let (store, plan) = bucket();
+    plan.once("probe-", Fault::Busy);
+    let error = probed(&store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        "could not open store \"s3://memory/lake\": it answered with an error at https://here"
+    );
+    probed(&store).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_that_does_not_end_is_unclear_and_not_somebody_elses_file() {
+    let store = Store::memory_bucket().with_faults(FaultPlan::new(1).chance(Fault::Conflict, 1.0));
+    let begun = Instant::now();
+    let error = store.put_if_absent(&path("t/1"), Bytes::from_static(b"x")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!((CONFLICTS_END..CONFLICTS_END * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_file_whose_last_reply_was_lost_is_found() {
+    for (size, fault) in [(1000, Fault::LostReplyWritten), (1000, Fault::Repeat), (12 << 20, Fault::LostReplyWritten)] {
+        let (store, plan) = bucket();
+        let mut sink = store.create(&path("t/x.parquet")).unwrap();
+        sink.write_all(&vec![7; size]).unwrap();
+        plan.once("x.parquet", fault);
+        assert_eq!(sink.finish().unwrap(), size as u64);
+        assert!(store.get(&path("t/x.parquet")).await.unwrap() == vec![7; size]);
+    }
+    for size in [1000, 12 << 20] {
+        let (store, plan) = bucket();
+        let mut sink = store.create(&path("t/x.parquet")).unwrap();
+        sink.write_all(&vec![7; size]).unwrap();
+        plan.once("x.parquet", Fault::LostReplyUnwritten);
+        assert_eq!(sink.finish().unwrap_err().kind(), ErrorKind::Unavailable);
+        assert!(store.head(&path("t/x.parquet")).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_fails_fails_the_file() {
+    let (store, plan) = bucket();
+    let mut sink = store.create(&path("t/x.parquet")).unwrap();
+    sink.write_all(&vec![7; upload::PART_BYTES]).unwrap();
+    plan.once("x.parquet", Fault::Busy);
+    let written = sink.write_all(&vec![7; 3 * upload::PART_BYTES]);
+    let failed = written.is_err() || sink.finish().is_err();
+    assert!(failed);
+    assert!(store.head(&path("t/x.parquet")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_full_bucket_is_met_while_a_large_file_is_written() {
+    let store = Store::memory_bucket().with_faults(FaultPlan::new(1).full_after(8 << 20));
+    let mut sink = store.create(&path("t/x.parquet")).unwrap();
+    let error = match sink.write_all(&vec![7; 12 << 20]) {
+        Ok(()) => sink.finish().unwrap_err(),
+        // As the writer of a table reads it.
+        Err(error) => io_error("write", &"x", error),
+    };
+    assert_eq!(error.kind(), ErrorKind::Full);
+}
+
+#[tokio::test]
+async fn a_large_object_comes_in_pieces_of_one_content() {
+    let store = Store::memory_bucket();
+    let bytes = Bytes::from((0..AT_ONCE_BYTES as u32 + 5).map(|n| (n ^ (n >> 9)) as u8).collect::<Vec<_>>());
+    store.put(&path("x"), bytes.clone()).await.unwrap();
+    assert!(store.get(&path("x")).await.unwrap() == bytes);
+    let tag = store.head(&path("x")).await.unwrap().unwrap().e_tag;
+    store.put(&path("x"), bytes.clone()).await.unwrap();
+    let mixed = store.get_in_pieces(&path("x"), bytes.len() as u64, &tag).await;
+    assert!(matches!(mixed, Err(object_store::Error::Precondition { .. })), "{mixed:?}");
+}
+
+#[tokio::test]
+async fn errors_of_a_bucket_name_the_bucket_and_show_no_secret() {
+    let store = Store::memory_bucket().with_faults(FaultPlan::new(1).denied("locked"));
+    let error = store.put(&path("locked/a b"), Bytes::from_static(b"x")).await.unwrap_err();
+    assert_eq!(error.to_string(), "could not write \"s3://memory/lake/locked/a b\"");
+    let fix = error.remedy().unwrap();
+    assert_eq!(fix, "give these credentials the right to read, write, list and delete there");
+    assert_eq!(format!("{store:?}"), "Store { url: \"s3://memory/lake/\", .. }");
+}
+
+#[tokio::test]
+async fn a_folder_is_opened_by_its_location() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = StoreLocation::from(folder.path());
+    let env = Environment::default();
+    let store = Store::open(&location, &StoreOptions::default(), &env).await.unwrap();
+    assert_eq!(store.url().to_file_path().unwrap(), folder.path().canonicalize().unwrap());
+    let options = StoreOptions::default().with("region", "x").unwrap();
+    assert_eq!(Store::open(&location, &options, &env).await.unwrap_err().kind(), ErrorKind::Config);
+}
+
 #[tokio::test]
 async fn a_crash_keeps_what_was_synced() {
     let (_folder, stores) = stores();
@@ -176,7 +314,7 @@ async fn a_crash_keeps_what_was_synced() {
 
 #[tokio::test]
 async fn a_crash_under_a_lying_disk_takes_and_tears() {
-    let (_folder, stores) = stores();
+    let (_folder, stores) = own_disks();
     for store in stores {
         store.put(&path("before"), Bytes::from(vec![1; 9000])).await.unwrap();
         let store = store.with_faults(FaultPlan::new(3).lose_syncs());

@@ -12,12 +12,24 @@ use lode_lake::{
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::doubles::{self, Double};
+
 pub(crate) const LOCATION: &str = "bronze/events";
 
 pub(crate) fn stores() -> (tempfile::TempDir, Vec<Store>) {
     let folder = tempfile::tempdir().unwrap();
-    let stores = vec![Store::local(folder.path()).unwrap(), Store::memory()];
+    let stores = vec![Store::local(folder.path()).unwrap(), Store::memory(), Store::memory_bucket()];
     (folder, stores)
+}
+
+/// Those of `stores`, and buckets behind HTTP where doubles of them are to be had.
+pub(crate) async fn stores_and_buckets() -> ((tempfile::TempDir, Vec<Double>), Vec<Store>) {
+    let (folder, mut all) = stores();
+    let doubles: Vec<Double> = [doubles::moto(), doubles::azurite()].into_iter().flatten().collect();
+    for double in &doubles {
+        all.push(double.open("lake").await);
+    }
+    ((folder, doubles), all)
 }
 
 pub(crate) fn schema(columns: &[(&str, &str)]) -> Schema {
@@ -71,6 +83,7 @@ pub(crate) fn change(base: i64, operation: Operation, add: Vec<DataFile>) -> Tab
         definition: None,
         add,
         remove: Vec::new(),
+        dead: Vec::new(),
         label: "WRITE".to_owned(),
     }
 }

@@ -5,7 +5,7 @@ use crate::build::*;
 
 #[tokio::test]
 async fn a_table_is_made_appended_and_read() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let table = DeltaTable::new(&store, LOCATION);
         assert_eq!(table.newest().await.unwrap(), None);
@@ -23,7 +23,7 @@ async fn a_table_is_made_appended_and_read() {
 
 #[tokio::test]
 async fn an_overwrite_takes_what_came_in_between() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, definition) = table_of(&store, &[1, 2]).await;
         append(&store, &definition, 0, &[3], "other").await;
@@ -35,7 +35,7 @@ async fn an_overwrite_takes_what_came_in_between() {
 
 #[tokio::test]
 async fn only_touched_partitions_are_replaced() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let definition = definition(&[("id", "bigint"), ("name", "text")], &["name"]);
         let files = write(&store, &definition, &[rows(&[1, 2, 2])]);
@@ -52,7 +52,7 @@ async fn only_touched_partitions_are_replaced() {
 
 #[tokio::test]
 async fn a_rewrite_is_refused_when_rows_came_in_between() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, definition) = table_of(&store, &[1, 2]).await;
         let inputs: Vec<String> =
@@ -77,7 +77,7 @@ async fn a_rewrite_is_refused_when_rows_came_in_between() {
 
 #[tokio::test]
 async fn a_transaction_is_applied_once() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, definition) = table_of(&store, &[1]).await;
         let files = write(&store, &definition, &[rows(&[2])]);
@@ -93,7 +93,7 @@ async fn a_transaction_is_applied_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn racing_appenders_each_commit_once() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, definition) = table_of(&store, &[0]).await;
         let mut racers = Vec::new();
@@ -121,7 +121,7 @@ async fn racing_appenders_each_commit_once() {
 
 #[tokio::test]
 async fn a_guard_that_says_stop_stops_before_the_put() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, definition) = table_of(&store, &[1]).await;
         let change = change(0, Operation::Append, write(&store, &definition, &[rows(&[2])]));
@@ -133,7 +133,7 @@ async fn a_guard_that_says_stop_stops_before_the_put() {
 
 #[tokio::test]
 async fn a_foreign_schema_change_refuses_and_a_foreign_property_does_not() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, definition) = table_of(&store, &[1]).await;
         let mut meta = log_line(&store, 0, "metaData").await.unwrap();
@@ -159,7 +159,7 @@ async fn a_foreign_schema_change_refuses_and_a_foreign_property_does_not() {
 
 #[tokio::test]
 async fn a_table_is_not_made_twice() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (_, definition) = table_of(&store, &[1]).await;
         let error = try_commit(&store, &creation(&definition, Vec::new()), "b", 1).await.unwrap_err();
@@ -172,7 +172,7 @@ async fn a_table_is_not_made_twice() {
 
 #[tokio::test]
 async fn a_foreign_writer_feature_refuses_by_name() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (_, definition) = table_of(&store, &[1]).await;
         let protocol = serde_json::json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["rowTracking"]}});
@@ -197,7 +197,7 @@ async fn a_definition_survives_a_seal() {
 
 #[tokio::test]
 async fn a_file_is_removed_under_the_path_that_its_writer_gave_it() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, definition) = table_of(&store, &[1]).await;
         let mut add = log_line(&store, 0, "add").await.unwrap();

@@ -22,7 +22,7 @@ async fn table_with_checkpoint(store: &Store, commits: i64) {
 
 #[tokio::test]
 async fn a_torn_commit_is_named() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (_, definition) = table_of(&store, &[1]).await;
         append(&store, &definition, 0, &[2], "a").await;
@@ -41,7 +41,7 @@ async fn a_torn_commit_is_named() {
 
 #[tokio::test]
 async fn a_missing_version_is_named() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         table_with_checkpoint(&store, 3).await;
         store.delete(&log("00000000000000000002.json")).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_missing_version_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn checkpoints_are_written_used_and_not_trusted_blindly() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         table_with_checkpoint(&store, 100).await;
         let checkpoint = log("00000000000000000100.checkpoint.parquet");

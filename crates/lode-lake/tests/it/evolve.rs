@@ -7,7 +7,7 @@ use crate::build::*;
 
 #[tokio::test]
 async fn a_column_is_added_and_one_widened_while_old_files_stay() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let before = definition(&[("id", "integer")], &[]);
         let old = batch(vec![("id", Arc::new(Int32Array::from(vec![1, 2])))]);
@@ -34,7 +34,7 @@ async fn a_column_is_added_and_one_widened_while_old_files_stay() {
 
 #[tokio::test]
 async fn marked_types_come_back_from_the_file() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let columns = [("id", "bigint"), ("u", "uuid"), ("t", "time"), ("j", "json"), ("i", "interval")];
         let definition = definition(&columns, &[]);

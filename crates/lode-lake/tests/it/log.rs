@@ -6,7 +6,7 @@ use crate::build::*;
 
 #[tokio::test]
 async fn every_version_can_be_read_from_memory_and_from_the_log() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, definition) = table_of(&store, &[0]).await;
         append(&store, &definition, 0, &[1], "a").await;
@@ -30,7 +30,7 @@ async fn every_version_can_be_read_from_memory_and_from_the_log() {
 
 #[tokio::test]
 async fn a_snapshot_in_memory_equals_the_one_in_the_log() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, definition) = table_of(&store, &[0]).await;
         for n in 1..10 {
@@ -51,7 +51,7 @@ async fn a_snapshot_in_memory_equals_the_one_in_the_log() {
 
 #[tokio::test]
 async fn a_time_finds_its_version() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, _) = table_of(&store, &[0]).await;
         let start = Utc::now() + Duration::days(1);
@@ -69,7 +69,7 @@ async fn a_time_finds_its_version() {
 
 #[tokio::test]
 async fn the_history_tells_what_happened() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, definition) = table_of(&store, &[0]).await;
         append(&store, &definition, 0, &[1, 2], "a").await;
@@ -87,7 +87,7 @@ async fn the_history_tells_what_happened() {
 
 #[tokio::test]
 async fn a_table_made_anew_in_the_same_folder_is_seen() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let (table, _) = table_of(&store, &[1]).await;
         assert_eq!(ids(&store, &table.snapshot(None).await.unwrap()).await, [1]);

@@ -9,7 +9,7 @@ use crate::build::*;
 
 #[tokio::test]
 async fn statistics_are_right_for_hard_values() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let columns = [
             ("id", "bigint"),
@@ -78,7 +78,7 @@ async fn statistics_are_right_for_hard_values() {
 
 #[tokio::test]
 async fn composite_columns_have_statistics_of_their_parts() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let definition = definition(&[("id", "bigint"), ("p", "struct<x: integer, y: text>"), ("l", "integer[]")], &[]);
         let parts = StructArray::try_from(vec![

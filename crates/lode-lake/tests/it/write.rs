@@ -36,7 +36,7 @@ async fn files_carry_field_ids_and_plain_types() {
 
 #[tokio::test]
 async fn files_roll_over_and_row_groups_stay_small() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let definition = events();
         let options = WriterOptions { target_file_bytes: 1 << 20, row_group_bytes: 256 << 10, zstd_level: Some(1) };
@@ -69,7 +69,7 @@ async fn files_roll_over_and_row_groups_stay_small() {
 
 #[tokio::test]
 async fn many_partitions_are_written_with_few_open_files() {
-    let (_folder, stores) = stores();
+    let (_kept, stores) = stores_and_buckets().await;
     for store in stores {
         let definition = definition(&[("id", "bigint"), ("name", "text")], &["id"]);
         let all: Vec<i64> = (0..200).chain(0..200).collect();

@@ -64,6 +64,17 @@ pub(super) fn settle(engine: &Arc<Engine>, file: &ProjectFile, raw: &mut Raw) ->
         }
         (_, None) => {}
     }
+    for (at, rule) in node.expectations.iter().enumerate() {
+        if node.expectations.iter().take(at).any(|other| other.name == rule.name) {
+            return Err(ProjectError::BadConfig {
+                key: "expectations".into(),
+                subject: node.subject(),
+                found: format!("two of them are named \"{}\"", rule.name),
+                fix: "give each a name of its own".into(),
+                place: node.expectation_places.get(at).unwrap_or(&node.place).clone(),
+            });
+        }
+    }
     if !node.expectations.is_empty() && matches!(node.materialized, Materialized::View | Materialized::Ephemeral) {
         return Err(ProjectError::BadConfig {
             key: "expectations".into(),

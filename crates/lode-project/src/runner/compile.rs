@@ -86,6 +86,9 @@ impl Compiler {
             _ => None,
         };
         let (sql, inserted) = self.with_ctes(text, &ephemeral, handle)?;
+        // The text of a generic test is no file of the author.
+        let is_generic = node.test.as_ref().is_some_and(|test| test.generic.is_some());
+        let map = if is_generic { SourceMap::default() } else { map };
         Ok(Compiled { sql, verdict, map, inserted })
     }
 

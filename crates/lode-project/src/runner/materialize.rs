@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use lode_core::{
-    OnViolation, Prepared, Problem, Relation, RelationKind, TableName, ViewText, WriteMode, WriteSpec, Written,
+    OnViolation, Prepared, Problem, Relation, RelationKind, RuleCount, TableName, ViewText, WriteMode, WriteSpec,
+    Written,
 };
 use lode_jobs::{NodeOutcome, NodeStatus};
 
@@ -34,10 +35,11 @@ pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) 
     // A volatile query may answer differently although nothing changed.
     let may_reuse = shared.reuse && !prepared.is_volatile && !full_refresh;
     let is_there = existing.is_some_and(|relation| is_as_wanted(shared, node, &prepared, &relation));
-    if may_reuse && is_there && reuse::is_current(shared, node, target, &key).await? {
-        let mut outcome = NodeOutcome::new(NodeStatus::Success, shared.clock.now(), Duration::ZERO);
-        outcome.message = "REUSED".to_owned();
-        outcome.is_reused = true;
+    if may_reuse
+        && is_there
+        && let Some(rules) = reuse::current(shared, node, target, &key).await?
+    {
+        let outcome = reused(shared, rules);
         return Ok(Done { outcome, compiled: Some(compiled.sql) });
     }
     let (written, verb) = write(shared, node, target, &prepared, is_incremental)
@@ -48,9 +50,7 @@ pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) 
     } else {
         reuse::keep(shared, node, &key, &written).await?;
     }
-    let is_warned = written.rules.iter().any(|rule| rule.on_violation == OnViolation::Warn && rule.violations > 0);
-    let status = if is_warned { NodeStatus::Warn } else { NodeStatus::Success };
-    let mut outcome = NodeOutcome::new(status, shared.clock.now(), Duration::ZERO);
+    let mut outcome = NodeOutcome::new(status_of(&written.rules), shared.clock.now(), Duration::ZERO);
     if node.materialized == Materialized::View {
         outcome.message = verb.to_owned();
     } else {
@@ -61,6 +61,20 @@ pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) 
     outcome.rows_dropped = written.rows_dropped;
     outcome.rules = written.rules;
     Ok(Done { outcome, compiled: Some(compiled.sql) })
+}
+
+/// How a node ended that is as it would become; what was warned of in its rows still holds.
+pub(crate) fn reused(shared: &Shared, rules: Vec<RuleCount>) -> NodeOutcome {
+    let mut outcome = NodeOutcome::new(status_of(&rules), shared.clock.now(), Duration::ZERO);
+    outcome.message = "REUSED".to_owned();
+    outcome.is_reused = true;
+    outcome.rules = rules;
+    outcome
+}
+
+pub(crate) fn status_of(rules: &[RuleCount]) -> NodeStatus {
+    let is_warned = rules.iter().any(|rule| rule.on_violation == OnViolation::Warn && rule.violations > 0);
+    if is_warned { NodeStatus::Warn } else { NodeStatus::Success }
 }
 
 /// Whether a table stands where the node wants one; for a view, whether it is this very view: any other writer may have

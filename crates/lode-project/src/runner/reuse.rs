@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use lode_core::{Prepared, Problem, TableId, TableName, Written};
+use lode_core::{Input, OnViolation, Prepared, Problem, RuleCount, TableId, TableName, Written};
 
 use super::run::Shared;
 use crate::graph::{Materialized, Node, Strategy};
@@ -24,6 +24,9 @@ struct Kept {
     key: Key,
     /// The table that was written, and its snapshot then; no table for a view.
     output: (Option<TableId>, i64),
+    /// What was warned of: it still is.
+    #[serde(default)]
+    rules: Vec<RuleCount>,
 }
 
 impl Key {
@@ -69,27 +72,35 @@ fn scope(shared: &Shared) -> String {
     format!("reuse:{}", shared.project.name())
 }
 
-/// True if the node's last write had this key and its table was not changed since.
-pub(crate) async fn is_current(shared: &Shared, node: &Node, target: &TableName, key: &Key) -> Result<bool, Problem> {
+/// The rules' counts of the node's last write, if it had this key and its table was not changed since.
+pub(crate) async fn current(
+    shared: &Shared,
+    node: &Node,
+    target: &TableName,
+    key: &Key,
+) -> Result<Option<Vec<RuleCount>>, Problem> {
     if !key.is_repeatable {
-        return Ok(false);
+        return Ok(None);
     }
-    let Some(text) = shared.notes.get(&scope(shared), &node.unique_id).await? else { return Ok(false) };
-    let Ok(kept) = serde_json::from_str::<Kept>(&text) else { return Ok(false) };
+    let Some(text) = shared.notes.get(&scope(shared), &node.unique_id).await? else { return Ok(None) };
+    let Ok(kept) = serde_json::from_str::<Kept>(&text) else { return Ok(None) };
     if kept.key != *key {
-        return Ok(false);
+        return Ok(None);
     }
     if node.materialized == Materialized::View {
         // Its definition was compared by the caller.
-        return Ok(true);
+        return Ok(Some(kept.rules));
     }
     let sql = format!("select * from {}", RelationValue::new(target).sql());
     let prepared = shared.compiler.warehouse.prepare(&sql, &shared.project.session("<reuse>")).await?;
-    Ok(prepared.inputs.iter().any(|input| input.table == *target && (Some(input.id), input.snapshot.0) == kept.output))
+    let is_untouched = |input: &Input| input.table == *target && (Some(input.id), input.snapshot.0) == kept.output;
+    Ok(prepared.inputs.iter().any(is_untouched).then_some(kept.rules))
 }
 
 pub(crate) async fn keep(shared: &Shared, node: &Node, key: &Key, output: &Written) -> Result<(), Problem> {
-    let kept = Kept { key: key.clone(), output: (output.table, output.snapshot.0) };
+    let warned = output.rules.iter().filter(|rule| rule.on_violation == OnViolation::Warn && rule.violations > 0);
+    let rules = warned.cloned().collect();
+    let kept = Kept { key: key.clone(), output: (output.table, output.snapshot.0), rules };
     let text = serde_json::to_string(&kept).map_err(|error| Problem::internal("could not keep a key").cause(error))?;
     shared.notes.put(&scope(shared), &node.unique_id, &text).await
 }

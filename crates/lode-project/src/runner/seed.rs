@@ -9,9 +9,10 @@ use futures::StreamExt;
 use futures::stream;
 
 use lode_core::{Place, Problem, RelationKind, WriteMode, WriteSpec, sql_type, task};
-use lode_jobs::{NodeOutcome, NodeStatus};
+use lode_jobs::NodeOutcome;
 
 use super::csv::{Row, rows};
+use super::materialize::{reused, status_of};
 use super::reuse::{self, Key};
 use super::run::{Done, Shared};
 use super::seed_types::{declared, infer, is_null};
@@ -53,11 +54,8 @@ pub(crate) async fn run(shared: &Shared, node: &Node) -> Result<Done, Problem> {
     let existing = shared.compiler.warehouse.relation(target).await?.map(|relation| relation.kind);
     let may_reuse =
         shared.reuse && !shared.project.engine.settings.full_refresh && existing == Some(RelationKind::Table);
-    let mut outcome = NodeOutcome::new(NodeStatus::Success, shared.clock.now(), Duration::ZERO);
-    if may_reuse && reuse::is_current(shared, node, target, &key).await? {
-        outcome.message = "REUSED".to_owned();
-        outcome.is_reused = true;
-        return Ok(Done { outcome, compiled: None });
+    if may_reuse && let Some(rules) = reuse::current(shared, node, target, &key).await? {
+        return Ok(Done { outcome: reused(shared, rules), compiled: None });
     }
     let batch = parse(node, bytes).await?;
     let mut spec = WriteSpec::new(target.clone(), WriteMode::Replace);
@@ -66,6 +64,7 @@ pub(crate) async fn run(shared: &Shared, node: &Node) -> Result<Done, Problem> {
     let schema = batch.schema();
     let written = shared.compiler.warehouse.write_batches(schema, stream::iter([Ok(batch)]).boxed(), &spec).await?;
     reuse::keep(shared, node, &key, &written).await?;
+    let mut outcome = NodeOutcome::new(status_of(&written.rules), shared.clock.now(), Duration::ZERO);
     outcome.message = format!("INSERT {}", written.rows);
     outcome.rows = Some(written.rows);
     outcome.rows_quarantined = written.rows_quarantined;

@@ -19,7 +19,7 @@ use super::run::{Done, Shared};
 use crate::graph::Node;
 
 /// Rows that a failed test shows, and columns of each.
-const ROWS_SHOWN: usize = 3;
+const ROWS_SHOWN: u64 = 3;
 const COLUMNS_SHOWN: usize = 8;
 /// Characters of a value that is shown.
 const VALUE_CHARS: usize = 80;
@@ -27,7 +27,9 @@ const VALUE_CHARS: usize = 80;
 pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) -> Result<Done, Problem> {
     let compiled = shared.compiler.compile(&node.unique_id, false).await?;
     shared.keep_compiled(node, &compiled.sql).await?;
-    let verdict = compiled.verdict.as_deref().unwrap_or(&compiled.sql);
+    let Some(verdict) = compiled.verdict.as_deref() else {
+        return Err(Problem::internal(format!("{} has no verdict", node.subject())));
+    };
     let batches = tokio::select! {
         batches = answer_to(shared, node, verdict) => batches,
         () = stop.cancelled() => {
@@ -40,7 +42,8 @@ pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) 
         Err(problem) => {
             // Told of the author's own statement, if that is what is wrong.
             prepare(shared, node, &compiled).await?;
-            return Err(without_places(&problem).at(node.place.clone()));
+            let told = without_places(&problem).at(node.place.clone());
+            return Err(told.context("`fail_calc`, `warn_if` or `error_if` cannot be computed"));
         }
     };
     let answer = answer(&batches).ok_or_else(|| {
@@ -66,9 +69,12 @@ pub(crate) async fn run(shared: &Shared, node: &Node, stop: &CancellationToken) 
             .at(node.place.clone())
             .fix(format!("`{}` is the query of these rows", shared.compiled_path(node)));
         // The verdict stands, whether or not its rows can be shown.
-        if let Ok(rows) = first_rows(shared, node, &compiled.sql).await
-            && !rows.is_empty()
-        {
+        let limit = node.config.get("limit").and_then(serde_json::Value::as_u64).unwrap_or(ROWS_SHOWN);
+        let rows = tokio::select! {
+            rows = first_rows(shared, node, &compiled.sql, limit.min(ROWS_SHOWN)) => rows.unwrap_or_default(),
+            () = stop.cancelled() => Vec::new(),
+        };
+        if !rows.is_empty() {
             problem = problem.cause(format!("such as {}", rows.join("; ")));
         }
         outcome.problem = Some(Arc::new(problem));
@@ -92,8 +98,8 @@ fn without_places(problem: &Problem) -> Problem {
 }
 
 /// Some rows of a test's query, as `(a = 1, b = NULL)`.
-async fn first_rows(shared: &Shared, node: &Node, sql: &str) -> Result<Vec<String>, Problem> {
-    let sql = format!("select * from (\n{}\n) as failing limit {ROWS_SHOWN}", sql.trim().trim_end_matches(';'));
+async fn first_rows(shared: &Shared, node: &Node, sql: &str, limit: u64) -> Result<Vec<String>, Problem> {
+    let sql = format!("select * from (\n{}\n) as failing limit {limit}", sql.trim().trim_end_matches(';'));
     let batches = answer_to(shared, node, &sql).await?;
     let mut rows = Vec::new();
     for batch in &batches {
@@ -113,7 +119,6 @@ async fn first_rows(shared: &Shared, node: &Node, sql: &str) -> Result<Vec<Strin
             rows.push(format!("({})", columns.iter().map(value).collect::<Vec<_>>().join(", ")));
         }
     }
-    rows.truncate(ROWS_SHOWN);
     Ok(rows)
 }
 

@@ -82,7 +82,7 @@ pub(super) fn bracket(outcome: &NodeOutcome) -> String {
             rows if rows.is_empty() => format!("SUCCESS in {time}"),
             rows => format!("SUCCESS {rows} in {time}"),
         },
-        NodeStatus::Warn | NodeStatus::PartialSuccess if outcome.failures.is_none() && outcome.rows.is_some() => {
+        NodeStatus::Warn | NodeStatus::PartialSuccess if outcome.failures.is_none() && !rows(outcome).is_empty() => {
             format!("{} {} in {time}", outcome.status.as_str().to_uppercase(), rows(outcome))
         }
         status => {

@@ -234,7 +234,7 @@ impl Kind {
             DataType::Binary => Self::Binary(array.as_binary().clone()),
             DataType::LargeBinary => Self::LargeBinary(array.as_binary().clone()),
             DataType::BinaryView => Self::BinaryView(array.as_binary_view().clone()),
-            DataType::FixedSizeBinary(16) if mark == Some("uuid") => Self::Uuid(array.as_fixed_size_binary().clone()),
+            DataType::FixedSizeBinary(16) => Self::Uuid(array.as_fixed_size_binary().clone()),
             DataType::FixedSizeBinary(_) => Self::FixedBinary(array.as_fixed_size_binary().clone()),
             DataType::Date32 => Self::Date(primitive(array)),
             DataType::Date64 => {

@@ -136,3 +136,68 @@ fn replayed_rows_are_in_the_table_once() {
     }
     assert_eq!(folder.lode(&["quarantine", "list"]).done(), "no row is in quarantine\n");
 }
+
+/// A model with rules and tests, some of which fail.
+fn checked(rules: &str, tests: &str) -> Folder {
+    let schema = format!(
+        "models:\n  - name: m\n    expectations: [{rules}]\n    columns:\n      - name: id\n        data_tests: [{tests}]\n"
+    );
+    Folder::with(&[
+        ("dbt_project.yml", "name: p\n"),
+        ("models/s.yml", &schema),
+        (
+            "models/m.sql",
+            "{{ config(materialized='table') }} select v % 3 as id, v as n from generate_series(1, 6) as s(v)",
+        ),
+        ("tests/none_is_five.sql", "select n, 'x' as why from {{ ref('m') }} where n = 5"),
+    ])
+}
+
+#[test]
+fn a_failed_test_shows_its_place_and_rows_and_the_query_of_them() {
+    let ended = checked("", "unique, {accepted_values: {values: [0, 1], config: {severity: warn}}}").lode(&["build"]);
+    assert_eq!(ended.code, Some(1), "{}{}", ended.out, ended.err);
+    for part in [
+        "error: test unique_m_id: Got 3 results, configured to fail if != 0: such as (unique_field = ",
+        "n_records = 2)",
+        "  where: models/s.yml:6:22",
+        "target/compiled/p/models/s.yml/unique_m_id.sql` is the query of these rows",
+        "error: test none_is_five: Got 1 result, configured to fail if != 0: such as (n = 5, why = x)",
+        "  where: tests/none_is_five.sql\n",
+        "warning: test accepted_values_m_id__0__1: Got 1 result, configured to warn if != 0",
+        "PASS=1 WARN=1 ERROR=2",
+    ] {
+        assert!(ended.err.contains(part), "no {part:?} in\n{}", ended.err);
+    }
+}
+
+#[test]
+fn mistakes_in_tests_and_rules_name_the_lines_of_their_author() {
+    let folder = checked("", "{not_null: {config: {where: 'nope > 1'}}}");
+    let ended = folder.lode(&["build", "--select", "m"]);
+    let wanted = "error: column \"nope\" does not exist\n  where: models/s.yml:6:22\n";
+    assert!(ended.err.contains(wanted) && !ended.err.contains("test_not_null("), "{}", ended.err);
+    folder.write("tests/none_is_five.sql", "{{ config(error_if='> banana') }} select 1 from {{ ref('m') }}");
+    let ended = folder.lode(&["test", "--select", "none_is_five"]);
+    assert!(ended.err.contains("`fail_calc`, `warn_if` or `error_if` cannot be computed"), "{}", ended.err);
+    for (rules, wanted) in [
+        ("{name: r, expect: nope > 0}", "  where: models/s.yml:3:20\n"),
+        ("{name: r, expect: n < 6, on_violation: fail}", "  where: models/s.yml:3:20\n"),
+        ("{name: r, expect: n > 0}, {name: r, expect: n > 1}", "two of them are named \"r\""),
+    ] {
+        let ended = checked(rules, "").lode(&["build"]);
+        assert_ne!(ended.code, Some(0));
+        assert!(ended.err.contains(wanted), "{rules}: {}", ended.err);
+    }
+}
+
+#[test]
+fn what_was_warned_of_is_told_again_when_nothing_changed() {
+    let folder = checked("{name: small, expect: n < 6, on_violation: warn}", "");
+    for word in ["WARN 6 rows, 1 row warned: small", "WARN 1 row warned: small in"] {
+        let ended = folder.lode(&["run", "--select", "m"]);
+        assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+        assert!(ended.err.contains(word) && ended.err.contains("PASS=0 WARN=1"), "no {word:?} in\n{}", ended.err);
+        assert!(ended.err.contains("1 row warned: small\n  where: models/m.sql"), "{}", ended.err);
+    }
+}

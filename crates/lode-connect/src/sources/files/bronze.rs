@@ -65,6 +65,7 @@ impl TableTarget {
             definition: self.has_new_definition.then(|| self.definition.clone()),
             add,
             remove,
+            dead: Vec::new(),
             label: label.to_owned(),
         }
     }

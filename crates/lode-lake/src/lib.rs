@@ -1,7 +1,8 @@
 //! How a table is read and written: open table formats on any store, one set of Parquet files.
 //!
 //! `Store` is the only way to bytes. `DeltaTable` opens a table folder, `Snapshot` is one committed state of it,
-//! `TableWriter` makes data files, `TableChange` is what a commit will do, and `apply` does it exactly once.
+//! `TableWriter` makes data files, `TableChange` is what a commit will do, and `apply` does it exactly once. `expose` shows a
+//! table to Iceberg readers.
 
 mod change;
 mod convert;
@@ -9,6 +10,7 @@ mod definition;
 mod delta;
 mod error;
 mod file;
+mod iceberg;
 mod store;
 mod write;
 
@@ -18,4 +20,5 @@ pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
 pub use delta::{ColumnStats, CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
 pub use error::LakeError;
 pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
+pub use iceberg::{Exposed, Exposure, expose};
 pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StoreLocation, StoreOptions, StorePath};

@@ -29,7 +29,9 @@ pub(crate) use cache::TableCache;
 pub(crate) use commit::apply;
 pub(crate) use deletion_vector::positions;
 pub(crate) use evolve::{create_definition, evolve};
+pub(crate) use log::off_runtime;
 pub use pruning::ColumnStats;
+pub(crate) use pruning::{text_of, typed};
 pub(crate) use schema::schema_json;
 
 /// A table folder.
@@ -86,6 +88,11 @@ impl DeltaTable {
     /// `location` is the table's folder, relative to the store.
     pub fn new(store: &Store, location: &str) -> Self {
         Self { store: store.clone(), location: location.trim_matches('/').to_owned() }
+    }
+
+    /// Relative to the store.
+    pub(crate) fn location(&self) -> &str {
+        &self.location
     }
 
     /// The newest version in the log; `None` when there is no table.

@@ -52,7 +52,7 @@ impl Snapshot {
     }
 }
 
-fn text_of(value: &Value) -> Option<String> {
+pub(crate) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
@@ -61,7 +61,7 @@ fn text_of(value: &Value) -> Option<String> {
 }
 
 /// Parses each text; what does not parse tells nothing.
-fn typed(values: Vec<Option<String>>, data_type: &DataType, is_max: bool) -> ArrayRef {
+pub(crate) fn typed(values: Vec<Option<String>>, data_type: &DataType, is_max: bool) -> ArrayRef {
     let lenient = CastOptions { safe: true, ..Default::default() };
     let values: Vec<Option<String>> = match data_type {
         // Some writers cut timestamps to milliseconds: the maximum may lie up to one above.

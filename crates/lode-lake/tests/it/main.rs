@@ -10,6 +10,7 @@ mod commit;
 mod damage;
 mod evolve;
 mod faults;
+mod iceberg;
 mod log;
 mod remote;
 mod stats;

@@ -187,7 +187,7 @@ fn a_killed_change_of_rows_happened_whole_or_not_at_all() {
     const STEP: u64 = 997;
     let folder = Folder::empty();
     let make = format!(
-        "create table t as select v as id, md5(v::text) || md5(v::text) as noise from generate_series(1, {ROWS}) as s(v)"
+        "create table t as select v as id, md5(v::text) || md5((v * 7)::text) || md5((v * 13)::text) as noise from generate_series(1, {ROWS}) as s(v)"
     );
     folder.lode(&["sql", "-c", &make]).done();
     let number = |sql: &str| -> u64 {

@@ -41,6 +41,8 @@ pub struct Catalog {
     turns: Mutex<HashMap<PipelineId, Arc<tokio::sync::Mutex<()>>>>,
     /// Pipelines are made one at a time, so that one name gets one id.
     making: tokio::sync::Mutex<()>,
+    /// Tables are shown in other formats one at a time.
+    pub(crate) exposing: tokio::sync::Mutex<()>,
     snapshots: SnapshotCache,
     last_seal: Mutex<DateTime<Utc>>,
     rolled_forward: AtomicU64,
@@ -189,6 +191,7 @@ impl Catalog {
             claims: Claims::default(),
             turns: Mutex::default(),
             making: tokio::sync::Mutex::default(),
+            exposing: tokio::sync::Mutex::default(),
             snapshots: SnapshotCache::default(),
             last_seal: Mutex::new(DateTime::UNIX_EPOCH),
             rolled_forward: AtomicU64::new(0),

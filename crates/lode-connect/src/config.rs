@@ -95,6 +95,9 @@ pub enum OnChange {
     Ignore,
 }
 
+/// Formats that a table can be shown in.
+const FORMATS: [&str; 2] = ["delta", "iceberg"];
+
 /// A checked entry of `ingest:` whose source is files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ingest {
@@ -115,6 +118,8 @@ pub struct Ingest {
     pub on_change: OnChange,
     /// Share of rejected records (0 to 1) above which a file is refused as a whole.
     pub max_reject_share: Option<f64>,
+    /// Formats that the tables are shown in: `delta` and perhaps `iceberg`; `None` as they were.
+    pub expose: Option<Vec<String>>,
 }
 
 /// Where the files of a source are, and which of them belong to it.
@@ -254,6 +259,7 @@ impl ConfigFile<'_> {
                 &[("land", OnChange::Land), ("fail", OnChange::Fail), ("ignore", OnChange::Ignore)],
             )?,
             max_reject_share: self.max_reject_share(entry)?,
+            expose: self.expose(entry)?,
         })
     }
 
@@ -324,15 +330,21 @@ impl ConfigFile<'_> {
                 .fix(format!("take `{key}:` out")));
             }
         }
-        let Some(expose) = &entry.expose else { return Ok(()) };
-        match expose.value.iter().find(|format| format.as_str() != "delta") {
-            None => Ok(()),
-            Some(format) => {
-                Err(Problem::new(ErrorKind::Unsupported, format!("table format \"{format}\" is not in this version"))
-                    .at(self.place(expose))
-                    .fix("write `expose: [delta]`, or take the key out"))
-            }
+        Ok(())
+    }
+
+    /// The formats of `expose`. Errors: `Unsupported` for another one.
+    fn expose(&self, entry: &IngestConfig) -> Result<Option<Vec<String>>, Problem> {
+        let Some(expose) = &entry.expose else { return Ok(None) };
+        if let Some(format) = expose.value.iter().find(|format| !FORMATS.contains(&format.as_str())) {
+            return Err(Problem::new(
+                ErrorKind::Unsupported,
+                format!("table format \"{format}\" is not in this version"),
+            )
+            .at(self.place(expose))
+            .fix("write `expose: [delta, iceberg]`, or take the key out"));
         }
+        Ok(Some(expose.value.clone()))
     }
 
     fn columns(&self, columns: &Spanned<IndexMap<String, Spanned<String>>>) -> Result<SchemaRef, Problem> {

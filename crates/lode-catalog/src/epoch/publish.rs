@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use futures::future::BoxFuture;
 use lode_core::{Epoch, PipelineId, SnapshotId, TableName};
-use lode_lake::{DeltaTable, LogCommit, Txn};
+use lode_lake::{DeltaTable, EXPOSE, LakeError, LogCommit, Txn};
 
 use super::apply::{Applied, app_id};
 use super::seal::{Sealed, may_heal};
@@ -152,11 +153,40 @@ impl Applied {
             catalog.check_fence().await?;
         }
         catalog.arrow("epoch.publish.after").await?;
+        for seal in &group {
+            catalog.expose(seal, &versions).await;
+        }
         catalog.acknowledge(&self.seal).await
     }
 }
 
 impl Catalog {
+    /// Shows the tables of a published epoch in the other formats that they ask for. What fails is told and made up for by
+    /// the next epoch: the Delta log is the truth.
+    async fn expose(&self, seal: &Seal, versions: &BTreeMap<String, SnapshotId>) {
+        for change in &seal.content.tables {
+            let Some(version) = versions.get(&change.location).copied() else { continue };
+            if version == SnapshotId::NONE {
+                continue;
+            }
+            if let Err(error) = self.expose_one(&change.location, version).await {
+                tracing::warn!(table = %change.table, version = version.0, %error, "the table is not shown as Iceberg");
+            }
+        }
+    }
+
+    fn expose_one<'a>(&'a self, location: &'a str, version: SnapshotId) -> BoxFuture<'a, Result<(), LakeError>> {
+        Box::pin(async move {
+            let snapshot = DeltaTable::new(self.store(), location).snapshot(Some(version)).await?;
+            let formats = snapshot.definition.properties.get(EXPOSE);
+            if formats.is_some_and(|formats| formats.split(',').any(|format| format.trim() == "iceberg")) {
+                let _turn = self.exposing.lock().await;
+                lode_lake::expose(self.store(), location, Some(version)).await?;
+            }
+            Ok(())
+        })
+    }
+
     /// What the source may be told stands in the DB, not in memory: a process that was overtaken holds old positions.
     async fn acknowledge(&self, seal: &Seal) -> Result<Published, CatalogError> {
         self.arrow("epoch.ack.before").await?;

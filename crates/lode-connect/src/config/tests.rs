@@ -83,7 +83,7 @@ fn mistakes_show_what_where_and_fix() {
             "lode.yml:5:16",
             "take `watermark:` out",
         ),
-        ("    expose: [delta, iceberg]\n", "\"iceberg\" is not in this version", "lode.yml:5:13", "expose: [delta]"),
+        ("    expose: [delta, hudi]\n", "\"hudi\" is not in this version", "lode.yml:5:13", "expose: [delta, iceberg]"),
         ("    mqtt: {topic: x}\n", "more than one source", "lode.yml:5:11", "keep one"),
         ("    on_schema_change: sync_all_columns\n", "would drop columns", "lode.yml:5:23", "append_new_columns"),
     ];

@@ -166,7 +166,9 @@ impl Derivation<'_> {
 
     async fn data_entries(&self, snapshot_id: i64, diff: &mut Diff) -> Result<Vec<Entry>, LakeError> {
         let is_uncounted = |path: &&String| diff.files.get(*path).is_some_and(|file| file.file.stats.is_none());
-        let counts = diff.added.iter().filter(is_uncounted).map(|path| self.count_rows(path, &diff.files));
+        let counts = diff.added.iter().filter(is_uncounted).map(|path| self.count_rows(path, &diff.files).boxed());
+        // Made before they are streamed: a lazy chain of them is not known to be `Send` for all lifetimes.
+        let counts: Vec<_> = counts.collect();
         let counts: HashMap<String, i64> = stream::iter(counts).buffered(FILES_AT_ONCE).try_collect().await?;
         let (files, added) = (std::mem::take(&mut diff.files), diff.added.clone());
         let made = off_runtime("iceberg entries", move || {
@@ -207,7 +209,9 @@ impl Derivation<'_> {
     /// Writes a delete file for each data file that has other dead rows.
     async fn delete_entries(&self, snapshot_id: i64, names: &Names, diff: &Diff) -> Result<Vec<Entry>, LakeError> {
         let files = diff.vectors_new.iter().filter_map(|path| Some((path, diff.files.get(path)?))).enumerate();
-        let entries = files.map(|(at, (path, file))| self.delete_entry(snapshot_id, names.deletes(at), path, file));
+        let entries =
+            files.map(|(at, (path, file))| self.delete_entry(snapshot_id, names.deletes(at), path, file).boxed());
+        let entries: Vec<_> = entries.collect();
         let entries: Vec<Option<Entry>> = stream::iter(entries).buffered(FILES_AT_ONCE).try_collect().await?;
         Ok(entries.into_iter().flatten().collect())
     }

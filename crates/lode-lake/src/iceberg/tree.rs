@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::folder::Folder;
 use super::manifest::{Entry, Status};
@@ -76,7 +76,7 @@ impl Plan {
         let mut left = std::mem::take(&mut self.kept);
         while !is_done && !left.is_empty() {
             let some = left.split_off(left.len().saturating_sub(READS_AT_ONCE));
-            let read = stream::iter(some.iter().map(|manifest| folder.entries(manifest)));
+            let read = stream::iter(some.iter().map(|manifest| folder.entries(manifest).boxed()).collect::<Vec<_>>());
             let read: Vec<Vec<Entry>> = read.buffered(READS_AT_ONCE).try_collect().await?;
             for (manifest, entries) in some.into_iter().zip(read).rev() {
                 let mut entries = as_existing(entries);
@@ -117,7 +117,7 @@ fn tier_of(manifest: &Manifest) -> Option<u32> {
 
 /// The live files of manifests, as files of a later snapshot.
 async fn load(folder: &Folder, manifests: &[Manifest]) -> Result<Vec<Entry>, LakeError> {
-    let read = manifests.iter().map(|manifest| folder.entries(manifest));
+    let read: Vec<_> = manifests.iter().map(|manifest| folder.entries(manifest).boxed()).collect();
     let read: Vec<Vec<Entry>> = stream::iter(read).buffered(READS_AT_ONCE).try_collect().await?;
     Ok(read.into_iter().flat_map(as_existing).collect())
 }

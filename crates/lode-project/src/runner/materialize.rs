@@ -139,5 +139,19 @@ async fn write(
         node.config.get("persist_docs").and_then(|docs| docs.get("relation")).and_then(serde_json::Value::as_bool);
     spec.comment = (persists == Some(true) && !node.description.is_empty()).then(|| node.description.clone());
     spec.properties = vec![("lode.model".to_owned(), node.unique_id.clone())];
+    let formats = node.config.texts("expose");
+    if let Some(format) = formats.iter().find(|format| !matches!(format.as_str(), "delta" | "iceberg")) {
+        return Err(ProjectError::BadConfig {
+            key: "expose".into(),
+            subject: node.subject(),
+            found: format!("\"{format}\""),
+            fix: "write `expose: [delta, iceberg]`".into(),
+            place: node.place.clone(),
+        }
+        .into());
+    }
+    if !formats.is_empty() {
+        spec.properties.push(("lode.expose".to_owned(), formats.join(",")));
+    }
     Ok((warehouse.write(prepared, &spec).await?, verb))
 }

@@ -52,6 +52,7 @@ impl Key {
             node.config.texts("partition_by"),
             node.config.text("incremental_strategy"),
             node.config.text("on_schema_change"),
+            node.config.texts("expose"),
             node.expectations,
             is_incremental,
             target.to_string(),

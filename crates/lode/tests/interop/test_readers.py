@@ -2,8 +2,12 @@
 
 import pathlib
 
+import duckdb
+import duckdb_extension_avro
+import duckdb_extension_iceberg
 import readers
 from deltalake import DeltaTable, write_deltalake
+from pyiceberg.table import StaticTable
 
 
 def test_the_demo_wrote_all_layers(demo):
@@ -135,3 +139,54 @@ def test_a_foreign_delete_under_our_vectors_is_read_right(project):
     [seen] = project.sql("select count(*) as n, count(distinct id) as ids, min(name) as name from public.big where id < 0 or id % 3000 > 0")
     assert seen == {"n": 300000 - 400 + 1, "ids": 300000 - 400 + 1, "name": "n10"}
     assert project.sql("select name from big where id = -1") == [{"name": "ours"}]
+
+
+def iceberg_rows(path):
+    """Rows by pyiceberg, from the newest metadata of the folder."""
+    folder = pathlib.Path(path) / "metadata"
+    newest = folder / f"v{(folder / 'version-hint.text').read_text().strip()}.metadata.json"
+    table = StaticTable.from_metadata(f"file://{newest}")
+    found = sorted(tuple(row[name] for name in ("id", "name")) for row in table.scan().to_arrow().to_pylist())
+    connection = duckdb.connect()
+    for extension in (duckdb_extension_avro, duckdb_extension_iceberg):
+        folder = pathlib.Path(extension.__file__).parent
+        connection.execute(f"LOAD '{next(folder.rglob('*.duckdb_extension'))}'")
+    assert sorted(connection.execute(f"select id, name from iceberg_scan('{newest}')").fetchall()) == found
+    return found
+
+
+def test_tables_are_shown_as_iceberg_where_asked(project):
+    (project.folder / "dbt_project.yml").write_text("name: p\n")
+    (project.folder / "models").mkdir()
+    model = "{{ config(materialized='incremental', unique_key='id', expose=['delta', 'iceberg']) }} select id, upper(name) as name from bronze.orders"
+    (project.folder / "models" / "m.sql").write_text(model)
+    (project.folder / "lode.yml").write_text(
+        "ingest:\n  - {name: orders, files: {path: landing}, format: csv, table: bronze.orders, expose: [delta, iceberg]}\n"
+    )
+    for at, rows in enumerate([[(1, "ann"), (2, "bob")], [(3, "cem")]]):
+        lines = "".join(f"{id},{name}\n" for id, name in rows)
+        (project.folder / "landing" / f"{at}.csv").write_text("id,name\n" + lines)
+        project.lode("ingest")
+        project.lode("build")
+    assert iceberg_rows(project.path("bronze.orders")) == [(1, "ann"), (2, "bob"), (3, "cem")]
+    assert iceberg_rows(project.path("public.m")) == [(1, "ANN"), (2, "BOB"), (3, "CEM")]
+    project.lode("sql", "-c", "delete from bronze.orders where id = 2")
+    assert iceberg_rows(project.path("bronze.orders")) == [(1, "ann"), (3, "cem")]
+    # Lost metadata is made again by the next commit.
+    for file in (pathlib.Path(project.path("bronze.orders")) / "metadata").iterdir():
+        file.unlink()
+    project.lode("sql", "-c", "update bronze.orders set name = 'new' where id = 3")
+    assert iceberg_rows(project.path("bronze.orders")) == [(1, "ann"), (3, "new")]
+
+
+def test_vectors_are_shown_as_iceberg_deletes(project):
+    (project.folder / "dbt_project.yml").write_text("name: p\n")
+    (project.folder / "models").mkdir()
+    model = "{{ config(materialized='table', expose=['delta', 'iceberg']) }} select v as id, md5(v::text) as name from generate_series(1, 200000) as s(v)"
+    (project.folder / "models" / "m.sql").write_text(model)
+    (project.folder / "lode.yml").write_text("{}\n")
+    project.lode("build")
+    project.lode("sql", "-c", "delete from m where id % 1000 = 1; update m set name = 'x' where id % 5000 = 2; delete from m where id % 1000 = 3")
+    assert list(pathlib.Path(project.path("public.m")).glob("_dv/*.bin"))
+    ours = sorted((row["id"], row["name"]) for row in project.sql("select id, name from m"))
+    assert len(ours) == 200000 - 400 and iceberg_rows(project.path("public.m")) == ours

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use lode_catalog::{Catalog, Pipeline, RelationEntry, quarantine_schema};
 use lode_core::{ErrorKind, Place, Problem, SnapshotId, TableName, sql_type, task};
-use lode_lake::{DataFile, DeltaTable, Evolution, Operation, SchemaPolicy, TableChange, TableDefinition};
+use lode_lake::{DataFile, DeltaTable, EXPOSE, Evolution, Operation, SchemaPolicy, TableChange, TableDefinition};
 
 use super::rows::bronze_schema;
 use crate::config::{Ingest, is_reserved};
@@ -89,10 +89,11 @@ pub(crate) async fn target(
         Some(table) => table,
         None => fresh(catalog, ingest.table.quarantine(), &quarantine_schema(), BTreeMap::new()).await?,
     };
-    let (mut plan, bronze) = match found {
+    let (mut plan, mut bronze) = match found {
         Some(table) => continued(ingest, table, samples).await?,
         None => first_landing(catalog, ingest, samples).await?,
     };
+    show_as(ingest, &mut bronze);
     let not_null = not_null(&plan.schema);
     plan.keep_raw = !ingest.expectations.is_empty() || !not_null.is_empty();
     plan.schema = nullable(&plan.schema);
@@ -100,6 +101,17 @@ pub(crate) async fn target(
     let allowed_columns = (ingest.on_schema_change == SchemaPolicy::Fail)
         .then(|| Arc::new(plan.schema.fields().iter().map(|field| field.name().to_lowercase()).collect()));
     Ok(Target { plan, not_null, bronze, quarantine, allowed_columns })
+}
+
+/// Puts the formats that the table is to be shown in among its properties.
+fn show_as(ingest: &Ingest, table: &mut TableTarget) {
+    let Some(formats) = &ingest.expose else { return };
+    let formats = formats.join(",");
+    let known = table.definition.properties.get(EXPOSE);
+    if known != Some(&formats) && !(known.is_none() && formats == "delta") {
+        table.definition.properties.insert(EXPOSE.to_owned(), formats);
+        table.has_new_definition = true;
+    }
 }
 
 fn not_null(schema: &Schema) -> Vec<String> {

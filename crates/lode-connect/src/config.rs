@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use lode_core::config::{self, Environment, Span, Spanned};
-use lode_core::{ErrorKind, Expectation, Place, Problem, TableName, nearest, sql_type};
+use lode_core::{ErrorKind, Expectation, Place, Problem, TABLE_FORMATS, TableName, nearest, sql_type};
 use lode_lake::SchemaPolicy;
 
 use crate::decode::{self, Format};
@@ -94,9 +94,6 @@ pub enum OnChange {
     /// It is noted in the ledger and left alone.
     Ignore,
 }
-
-/// Formats that a table can be shown in.
-const FORMATS: [&str; 2] = ["delta", "iceberg"];
 
 /// A checked entry of `ingest:` whose source is files.
 #[derive(Debug, Clone, PartialEq)]
@@ -336,7 +333,7 @@ impl ConfigFile<'_> {
     /// The formats of `expose`. Errors: `Unsupported` for another one.
     fn expose(&self, entry: &IngestConfig) -> Result<Option<Vec<String>>, Problem> {
         let Some(expose) = &entry.expose else { return Ok(None) };
-        if let Some(format) = expose.value.iter().find(|format| !FORMATS.contains(&format.as_str())) {
+        if let Some(format) = expose.value.iter().find(|format| !TABLE_FORMATS.contains(&format.as_str())) {
             return Err(Problem::new(
                 ErrorKind::Unsupported,
                 format!("table format \"{format}\" is not in this version"),

@@ -9,6 +9,7 @@ mod ids;
 mod row_pass;
 pub mod sql_type;
 pub mod task;
+pub mod values;
 mod warehouse;
 
 pub use clock::{Clock, FixedClock, SystemClock};
@@ -16,6 +17,6 @@ pub use error::{ErrorKind, Explain, Place, Problem, nearest};
 pub use ids::{AttemptId, Epoch, Fence, PipelineId, SnapshotId, TableId, TableName};
 pub use row_pass::{Expectation, OnViolation, RowPass, RowVerdict, RuleCount, Violation};
 pub use warehouse::{
-    BatchStream, Input, Prepared, Relation, RelationKind, SqlSession, ViewText, Warehouse, WriteMode, WriteSpec,
-    Written,
+    BatchStream, EXPOSE, Input, Prepared, Relation, RelationKind, SqlSession, TABLE_FORMATS, ViewText, Warehouse,
+    WriteMode, WriteSpec, Written,
 };

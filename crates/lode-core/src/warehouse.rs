@@ -74,6 +74,11 @@ pub enum WriteMode {
     ReplacePartitions,
 }
 
+/// Property of a table: the formats that it is shown in, separated by commas. The Delta log is always there.
+pub const EXPOSE: &str = "lode.expose";
+/// Formats that a table can be shown in.
+pub const TABLE_FORMATS: [&str; 2] = ["delta", "iceberg"];
+
 /// How the rows of a statement become a table.
 #[derive(Debug, Clone)]
 pub struct WriteSpec {

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
@@ -18,6 +18,7 @@ use lode_core::sql_type::SQL_TYPE_MARK;
 use lode_core::{BatchStream, Prepared, Problem, SqlSession, TableName};
 
 use crate::engine::Inner;
+use crate::functions::marked::is_text;
 use crate::problem::{self, Source};
 use crate::tables::resolve::{self, InsertedColumn, Resolved};
 
@@ -107,9 +108,8 @@ impl Inner {
         let query = Statement::Statement(Box::new(Sql::Query(source.clone())));
         // Rows that only the target's types settle, as in `values ('1e20'), (2)`, cannot be planned alone: they are literals.
         let Ok(rows) = self.plan(query, sql, session).await else { return vec![InsertedColumn::Any] };
-        let is_text =
-            |field: &Arc<Field>| matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-        let texts = rows.schema.fields().iter().enumerate().filter(|(_, field)| is_text(field)).map(|(at, _)| at);
+        let texts =
+            rows.schema.fields().iter().enumerate().filter(|(_, field)| is_text(field.data_type())).map(|(at, _)| at);
         let column = |at: usize| match columns.get(at).and_then(|name| name.0.last()).and_then(|part| part.as_ident()) {
             Some(name) => InsertedColumn::Named(crate::statement::folded(name)),
             None => InsertedColumn::At(at),

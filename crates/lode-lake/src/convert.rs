@@ -184,8 +184,9 @@ pub fn from_stored(array: &ArrayRef, field: &Field) -> Result<ArrayRef, String> 
             for text in texts.as_string_view() {
                 match text {
                     Some(text) => {
-                        let id = Uuid::try_parse(text).map_err(|_| format!("\"{text}\" is not a uuid"))?;
-                        ids.append_value(id.as_bytes()).map_err(|error| error.to_string())?;
+                        let id = lode_core::values::uuid(text.as_bytes());
+                        let id = id.ok_or_else(|| format!("\"{text}\" is not a uuid"))?;
+                        ids.append_value(id).map_err(|error| error.to_string())?;
                     }
                     None => ids.append_null(),
                 }

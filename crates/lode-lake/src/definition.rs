@@ -54,6 +54,11 @@ pub enum Evolution {
 }
 
 impl TableDefinition {
+    /// Whether rows may be added only. Source: Delta protocol, "Append-only Tables".
+    pub fn is_append_only(&self) -> bool {
+        self.properties.get("delta.appendOnly").is_some_and(|value| value == "true")
+    }
+
     /// The schema of the table's data files: the columns in the same order, by the names and types they have there.
     pub fn stored_schema(&self) -> SchemaRef {
         crate::delta::schema::stored_schema(&self.schema)

@@ -20,5 +20,5 @@ pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
 pub use delta::{ColumnStats, CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
 pub use error::LakeError;
 pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
-pub use iceberg::{EXPOSE, Exposed, Exposure, expose};
+pub use iceberg::{Exposed, Exposure, expose};
 pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StoreLocation, StoreOptions, StorePath};

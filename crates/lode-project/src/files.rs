@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lode_core::Place;
 
 use crate::config::project_file::{self, ProjectFile, notice};
-use crate::config::yaml::Origin;
+use crate::config::yaml::{self, Origin};
 use crate::error::ProjectError;
 use crate::project::Notice;
 
@@ -76,7 +76,32 @@ pub(crate) fn list(dir: &Path, file: &ProjectFile) -> Result<FileList, ProjectEr
         }
     }
     packages(dir, &mut found)?;
+    installed(dir)?;
     Ok(found)
+}
+
+/// Refuses packages that are asked for and not there, as dbt does: macros of theirs would be missing.
+fn installed(dir: &Path) -> Result<(), ProjectError> {
+    let there = fs::read_dir(dir.join("dbt_packages"))
+        .map_or(0, |entries| entries.flatten().filter(|entry| entry.path().join("dbt_project.yml").is_file()).count());
+    for name in ["packages.yml", "dependencies.yml"] {
+        let path = dir.join(name);
+        if !path.is_file() {
+            continue;
+        }
+        let origin = read(dir, &path)?;
+        let yaml = yaml::parse(&origin)?;
+        let Some(packages) = yaml.get("packages") else { continue };
+        let wanted = packages.want_list("`packages`", &origin)?.len();
+        if wanted > there {
+            return Err(ProjectError::Unsupported {
+                what: format!("installing packages ({wanted} asked for, {there} in dbt_packages)"),
+                instead: "put them into dbt_packages, as `dbt deps` does, or take them out of the file".into(),
+                place: packages.place(&origin),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Macros of installed packages.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::future::BoxFuture;
-use lode_core::{Epoch, PipelineId, SnapshotId, TableName};
-use lode_lake::{DeltaTable, EXPOSE, LakeError, LogCommit, Txn};
+use lode_core::{EXPOSE, Epoch, PipelineId, SnapshotId, TableName};
+use lode_lake::{DeltaTable, LakeError, LogCommit, Txn};
 
 use super::apply::{Applied, app_id};
 use super::seal::{Sealed, may_heal};

@@ -40,15 +40,21 @@ impl Draft {
             Some(RelationEntry::Table(entry)) if entry.location == change.location => {}
             _ => return Err(conflict("was dropped or replaced while it was written")),
         }
-        table.snapshot(Some(change.base)).await?.check_writable(&change.table)?;
+        let base = table.snapshot(Some(change.base)).await?;
+        base.check_writable(&change.table)?;
+        // After the seal it would block the pipeline.
+        if change.operation != Operation::Append && base.definition.is_append_only() {
+            let feature = "taking rows out of an append-only table".to_owned();
+            return Err(LakeError::Unsupported { table: change.table.to_string(), feature }.into());
+        }
         if table.commits_after(change.base).await?.is_empty() {
             return Ok(());
         }
         if change.operation == Operation::Rewrite {
             return Err(conflict("changed while it was rewritten"));
         }
-        let (then, now) = (table.snapshot(Some(change.base)).await?, table.snapshot(None).await?);
-        if then.definition != now.definition {
+        let now = table.snapshot(None).await?;
+        if base.definition != now.definition {
             return Err(conflict("got another definition while it was written"));
         }
         // A feature that Lode cannot write may have come since.

@@ -488,7 +488,7 @@ impl Column {
             Self::TimestampTz(column) => column.push(reading.instant(text)?),
             Self::Time(column) => column.push(time::time_of_day(text).ok_or(Unfit::Type)?),
             Self::Interval(column) => column.push(interval(text)?),
-            Self::Uuid(column) => column.push(uuid::Uuid::try_parse_ascii(text).map_err(|_| Unfit::Type)?.into_bytes()),
+            Self::Uuid(column) => column.push(lode_core::values::uuid(text).ok_or(Unfit::Type)?),
             Self::Text(column) => column.push(text)?,
             Self::Json(column) => {
                 super::json::validate(text).map_err(|_| Unfit::Type)?;
@@ -634,27 +634,13 @@ fn push_any(column: &mut Column, text: &[u8], reading: &Reading) -> Result<(), U
     }
 }
 
+/// A number without a unit is no interval here: files hold counts of days, hours and seconds alike.
 fn interval(text: &[u8]) -> Result<IntervalMonthDayNano, Unfit> {
-    use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
     let text = std::str::from_utf8(text).map_err(|_| Unfit::Type)?;
-    // PostgreSQL writes `1 day 02:00:00`: the clock is read here, the rest by Arrow.
-    let (units, clock) = match text.rsplit_once(' ') {
-        Some((units, clock)) if clock.contains(':') => (units.trim(), Some(clock)),
-        None if text.contains(':') => ("", Some(text)),
-        _ => (text, None),
-    };
-    if let Some(clock) = clock {
-        let (sign, digits) = clock.strip_prefix('-').map_or((1, clock), |digits| (-1, digits));
-        let nanos = time::time_of_day(digits.as_bytes()).ok_or(Unfit::Type)? * 1_000 * sign;
-        let before = if units.is_empty() { IntervalMonthDayNano::ZERO } else { interval(units.as_bytes())? };
-        let nanoseconds = before.nanoseconds.checked_add(nanos).ok_or(Unfit::Type)?;
-        return Ok(IntervalMonthDayNano { nanoseconds, ..before });
-    }
-    // The parser takes a bare number for months.
-    if f64::from_str(text).is_ok() {
+    if f64::from_str(text.trim()).is_ok() {
         return Err(Unfit::Type);
     }
-    parse_interval_month_day_nano(text).map_err(|_| Unfit::Type)
+    lode_core::values::interval(text).ok_or(Unfit::Type)
 }
 
 /// The cells of one column over some records.

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use lode_core::Problem;
 
-use crate::functions::intervals::in_words;
+use crate::functions::intervals::without_clock;
 
 /// Rewrites every expression of a statement. Errors: `Unsupported` for what would be answered wrongly.
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), Problem> {
@@ -73,9 +73,9 @@ impl VisitorMut for Rewrite {
             Expr::Interval(interval) => {
                 if let Expr::Value(value) = interval.value.as_mut()
                     && let Value::SingleQuotedString(text) = &mut value.value
-                    && let Some(words) = in_words(text)
+                    && let Some(plain) = without_clock(text)
                 {
-                    *text = words;
+                    *text = plain;
                 }
             }
             // `t at time zone z` is `timezone(z, t)`, whose type depends on the type of `t`.

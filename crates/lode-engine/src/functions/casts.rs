@@ -19,7 +19,6 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable, Like, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility, lit,
@@ -27,10 +26,10 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::utils::NamePreserver;
 
-use lode_core::sql_type::{self, SQL_TYPE_MARK};
+use lode_core::sql_type;
 
-use super::kernel::{argument, by_row, data, over_arrays, strings, unsupported};
-use super::marked::{Work, is_bytes, is_text, read_literals};
+use super::kernel::{argument, by_row, clipped, data, inputs, over_arrays, strings, unsupported};
+use super::marked::{Work, has_json, is_bytes, is_text, json_mark, read_literals};
 
 /// The functions that take the place of casts.
 pub(super) fn functions() -> [ScalarUDF; 5] {
@@ -76,9 +75,9 @@ fn rewrite(expr: Expr, asked: Asked, schema: &DFSchema) -> Result<Transformed<Ex
         }
         Expr::TryCast(ref cast) => {
             let is_text = cast.expr.get_type(schema).is_ok_and(|from| is_text(&from));
-            let work = match (cast.field.data_type(), is_json(&cast.field)) {
+            let work = match (cast.field.data_type(), json_mark(&cast.field)) {
                 (DataType::FixedSizeBinary(16), _) => Some(Work::TryUuid),
-                (_, true) => Some(Work::TryJson),
+                (_, Some(_)) => Some(Work::TryJson),
                 _ => None,
             };
             match work.filter(|_| is_text) {
@@ -126,8 +125,14 @@ fn cast_of(expr: &Expr, from: &DataType, field: &Field, asked: Asked, schema: &D
     };
     let [to_text, read_local, read_zoned, read_interval, read_clock] = functions();
     if is_text(wanted) {
-        if is_json(field) && is_text(from) {
-            return settled(Work::ToJson.call(expr.clone()), &DataType::Utf8View);
+        if is_text(from) {
+            let work = match json_mark(field) {
+                Some("jsonb") => Work::ToJsonb,
+                Some(_) => Work::ToJson,
+                None if asked == Asked::ByStatement && has_json(expr, schema) => Work::JsonToText,
+                None => return Ok(None),
+            };
+            return settled(work.call(expr.clone()), &DataType::Utf8View);
         }
         if is_bytes(from) && asked == Asked::ByCoercion {
             let fix = "write `x::text` for its digits, or `encode(x, 'escape')` for the text that it holds";
@@ -173,10 +178,6 @@ fn cast_of(expr: &Expr, from: &DataType, field: &Field, asked: Asked, schema: &D
         return super::math::rounded(expr.clone()).cast_to(wanted, schema).map(Some);
     }
     Ok(None)
-}
-
-fn is_json(field: &Field) -> bool {
-    field.metadata().get(SQL_TYPE_MARK).is_some_and(|mark| mark == "json" || mark == "jsonb")
 }
 
 /// Whether a value is whole already. With digits as second argument (`round(x, 1)`) it need not be.
@@ -231,10 +232,7 @@ impl AnalyzerRule for Casts {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|plan| {
-            let mut schema = merge_schema(&plan.inputs());
-            if let LogicalPlan::TableScan(scan) = &plan {
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-            }
+            let schema = inputs(&plan)?;
             let names = NamePreserver::new(&plan);
             let changed = plan.map_expressions(|expr| {
                 let name = names.save(&expr);
@@ -299,9 +297,8 @@ fn read_time(trimmed: &str) -> Result<i64> {
         (clock.matches(':').count() == 1).then(|| format!("{day} {clock}:00{zone}"))
     };
     read(trimmed).or_else(|| read(&with_seconds()?)).ok_or_else(|| {
-        let shown: String = trimmed.chars().take(80).collect();
         data(
-            format!("\"{shown}\" is no timestamp"),
+            format!("\"{}\" is no timestamp", clipped(trimmed)),
             "write it as 2026-01-03 10:00:00, or read it by a pattern: to_timestamp(x, 'DD.MM.YYYY HH24:MI')",
         )
     })
@@ -331,10 +328,8 @@ impl ScalarUDFImpl for ReadClock {
             let texts = strings(argument(arrays, 0)?)?;
             let values: Time64MicrosecondArray = by_row(&[&texts], texts.len(), |at| {
                 let text = texts.value(at).trim();
-                read_clock(text).ok_or_else(|| {
-                    let shown: String = text.chars().take(80).collect();
-                    data(format!("\"{shown}\" is not a time"), "write it as 10:11:12.5")
-                })
+                read_clock(text)
+                    .ok_or_else(|| data(format!("\"{}\" is not a time", clipped(text)), "write it as 10:11:12.5"))
             })?;
             Ok(Arc::new(values))
         })
@@ -381,7 +376,7 @@ impl ScalarUDFImpl for ReadInterval {
         over_arrays(&args, |arrays| {
             let texts = strings(argument(arrays, 0)?)?;
             let values: IntervalMonthDayNanoArray =
-                by_row(&[&texts], texts.len(), |at| super::intervals::read(texts.value(at).trim()))?;
+                by_row(&[&texts], texts.len(), |at| super::intervals::read(texts.value(at)))?;
             Ok(Arc::new(values))
         })
     }

@@ -9,12 +9,13 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction, SetComparison};
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::utils::NamePreserver;
+
+use super::kernel::inputs;
 
 /// Functions whose arguments have one type.
 const ALIKE: [&str; 10] = [
@@ -44,10 +45,7 @@ impl AnalyzerRule for Floats {
         let mut has_changed = false;
         let rewritten = plan.transform_up_with_subqueries(|plan| {
             let plan = if has_changed { plan.recompute_schema()? } else { plan };
-            let mut schema = merge_schema(&plan.inputs());
-            if let LogicalPlan::TableScan(scan) = &plan {
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-            }
+            let schema = inputs(&plan)?;
             let names = NamePreserver::new(&plan);
             let changed = plan.map_expressions(|expr| {
                 let name = names.save(&expr);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::array::types::{IntervalMonthDayNano, IntervalMonthDayNanoType};
 use arrow::array::{AsArray, Decimal128Array, IntervalMonthDayNanoArray};
 use arrow::compute::cast;
-use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use arrow::datatypes::{DataType, IntervalUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use datafusion::common::DFSchema;
@@ -17,41 +16,24 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use lode_core::sql_type;
+use lode_core::{sql_type, values};
 
-use super::kernel::{argument, by_row, data, over_arrays};
-use super::marked::is_text;
+use super::kernel::{argument, by_row, clipped, data, over_arrays};
 
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
-/// The text of an interval with its clock in words: `1 day -02:00:03.5` is `1 day -2 hours -0 mins -3.5 secs`, which is
-/// what the kernel reads. `None` without a clock. Source: PostgreSQL 15, 8.5.4.
-pub(crate) fn in_words(text: &str) -> Option<String> {
-    let clock = text.split_whitespace().find(|word| word.contains(':'))?;
-    let (sign, digits) = match clock.strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", clock.strip_prefix('+').unwrap_or(clock)),
-    };
-    let mut parts = digits.split(':');
-    let (hours, minutes, seconds) = (parts.next()?, parts.next()?, parts.next().unwrap_or("0"));
-    let is_number = |part: &str| part.starts_with(|c: char| c.is_ascii_digit()) && part.parse::<f64>().is_ok();
-    let is_whole = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    let is_below_60 = |part: &str| part.parse::<f64>().is_ok_and(|number| number < 60.0);
-    let is_clock = parts.next().is_none()
-        && [minutes, seconds].iter().all(|part| is_below_60(part))
-        && [hours, minutes].iter().all(|part| is_whole(part))
-        && [hours, minutes, seconds].iter().all(|part| is_number(part));
-    is_clock.then(|| text.replacen(clock, &format!("{sign}{hours} hours {sign}{minutes} mins {sign}{seconds} secs"), 1))
+/// The text of an interval with a clock as the planner's own reader takes it; `None` without a clock.
+pub(crate) fn without_clock(text: &str) -> Option<String> {
+    let IntervalMonthDayNano { months, days, nanoseconds } = values::interval(text).filter(|_| text.contains(':'))?;
+    let (seconds, micros) = (nanoseconds / 1_000_000_000, nanoseconds.unsigned_abs() / 1_000 % 1_000_000);
+    let sign = if nanoseconds < 0 && seconds == 0 { "-" } else { "" };
+    Some(format!("{months} mons {days} days {sign}{seconds}.{micros:06} secs"))
 }
 
 /// A text as an interval.
 pub(super) fn read(text: &str) -> Result<IntervalMonthDayNano> {
-    // A bare number is seconds, where the kernel takes months.
-    let bare = text.split_whitespace().next_back().filter(|word| word.parse::<f64>().is_ok());
-    let words = if bare.is_some() { Some(format!("{text} secs")) } else { in_words(text) };
-    parse_interval_month_day_nano(words.as_deref().unwrap_or(text)).map_err(|_| {
-        let shown: String = text.chars().take(80).collect();
-        data(format!("\"{shown}\" is not an interval"), "write it as '1 day 02:00:00' or '3 hours'")
+    values::interval(text).ok_or_else(|| {
+        data(format!("\"{}\" is not an interval", clipped(text)), "write it as '1 day 02:00:00' or '3 hours'")
     })
 }
 
@@ -80,15 +62,6 @@ impl ExprPlanner for Operators {
         let is_time = |data_type: &DataType| matches!(data_type, DataType::Timestamp(..) | DataType::Date32);
         let is_date = |data_type: &DataType| data_type == &DataType::Date32;
         let is_interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_));
-        let wanted = DataType::Interval(IntervalUnit::MonthDayNano);
-        if comparison(&expr.op).is_some() && is_interval(&left) && is_text(&right) {
-            let right = expr.right.cast_to(&wanted, schema)?;
-            return self.plan_binary_op(RawBinaryExpr { right, ..expr }, schema);
-        }
-        if comparison(&expr.op).is_some() && is_text(&left) && is_interval(&right) {
-            let left = expr.left.cast_to(&wanted, schema)?;
-            return self.plan_binary_op(RawBinaryExpr { left, ..expr }, schema);
-        }
         let [difference, length] = functions();
         if expr.op == BinaryOperator::Minus && is_time(&left) && is_time(&right) && !(is_date(&left) && is_date(&right))
         {

@@ -3,9 +3,10 @@
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarFunctionArgs};
 
 use lode_core::{ErrorKind, Problem};
 
@@ -43,6 +44,20 @@ pub(super) fn by_row<T, A: FromIterator<Option<T>>>(
     (0..rows)
         .map(|at| if arrays.iter().any(|array| array.is_null(at)) { Ok(None) } else { row(at).map(Some) })
         .collect()
+}
+
+/// What the expressions of a plan's node can name.
+pub(super) fn inputs(plan: &LogicalPlan) -> Result<DFSchema> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = plan {
+        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+    }
+    Ok(schema)
+}
+
+/// The begin of a value, for an error.
+pub(super) fn clipped(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 /// An error of the data, in our words.

@@ -19,11 +19,9 @@ use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use lode_core::sql_type::SQL_TYPE_MARK;
+use lode_core::values;
 
-use super::kernel::{argument, by_row, data, over_arrays, strings, unsupported};
-
-/// Characters of a wrong value in an error.
-const SHOWN_CHARS: usize = 80;
+use super::kernel::{argument, by_row, clipped, data, over_arrays, strings, unsupported};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Work {
@@ -32,20 +30,24 @@ pub(crate) enum Work {
     TryUuid,
     UuidToText,
     ToJson,
+    ToJsonb,
     TryJson,
     IsJson,
+    JsonToText,
     ToBytes,
     BytesToText,
 }
 
 impl Work {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::ToUuid,
         Self::TryUuid,
         Self::UuidToText,
         Self::ToJson,
+        Self::ToJsonb,
         Self::TryJson,
         Self::IsJson,
+        Self::JsonToText,
         Self::ToBytes,
         Self::BytesToText,
     ];
@@ -56,6 +58,8 @@ impl Work {
             Self::TryUuid => "_try_uuid",
             Self::UuidToText => "_uuid_to_text",
             Self::ToJson => "_to_json",
+            Self::ToJsonb => "_to_jsonb",
+            Self::JsonToText => "_json_to_text",
             Self::TryJson => "_try_json",
             Self::IsJson => "_is_json",
             Self::ToBytes => "_to_bytes",
@@ -67,6 +71,7 @@ impl Work {
         match self {
             Self::ToUuid | Self::TryUuid => Some("uuid"),
             Self::ToJson | Self::TryJson => Some("json"),
+            Self::ToJsonb => Some("jsonb"),
             _ => None,
         }
     }
@@ -86,7 +91,7 @@ impl Work {
     }
 }
 
-pub(super) fn functions() -> [ScalarUDF; 8] {
+pub(super) fn functions() -> [ScalarUDF; 10] {
     Work::ALL.map(|work| super::function(Marked::new(work)))
 }
 
@@ -136,6 +141,8 @@ impl ScalarUDFImpl for Marked {
             match self.work {
                 Work::BytesToText => return bytes_to_text(array),
                 Work::UuidToText => return Ok(Arc::new(uuid_to_text(array)?)),
+                // The same text, without the mark of its type.
+                Work::JsonToText => return Ok(cast(array, &DataType::Utf8View)?),
                 _ => {}
             }
             let texts = strings(array)?;
@@ -143,7 +150,9 @@ impl ScalarUDFImpl for Marked {
             Ok(match self.work {
                 Work::ToUuid => uuids(by_row::<_, Vec<_>>(&[&texts], rows, |at| uuid(texts.value(at)))?),
                 Work::TryUuid => uuids(texts.iter().map(|text| uuid(text?).ok()).collect()),
-                Work::ToJson => Arc::new(by_row::<_, StringViewArray>(&[&texts], rows, |at| json(texts.value(at)))?),
+                Work::ToJson | Work::ToJsonb => {
+                    Arc::new(by_row::<_, StringViewArray>(&[&texts], rows, |at| json(texts.value(at)))?)
+                }
                 Work::TryJson => {
                     Arc::new(texts.iter().map(|text| text.filter(|text| is_json(text))).collect::<StringViewArray>())
                 }
@@ -176,7 +185,7 @@ pub(super) fn uuid_to_text(array: &ArrayRef) -> Result<StringViewArray> {
     ids.iter().map(|id| id.map(text).transpose()).collect()
 }
 
-pub(super) fn is_text(data_type: &DataType) -> bool {
+pub(crate) fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
@@ -184,30 +193,9 @@ pub(super) fn is_bytes(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
 }
 
-fn shown(text: &str) -> String {
-    text.chars().take(SHOWN_CHARS).collect()
-}
-
-/// Any spelling of a uuid that PostgreSQL reads: braces around it, and a hyphen behind any four digits or none.
-/// Source: PostgreSQL 15, 8.12.
 fn uuid(text: &str) -> Result<[u8; 16]> {
-    let inner = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text);
-    let mut digits = String::with_capacity(32);
-    let (mut is_in_place, mut was_hyphen) = (!inner.ends_with('-'), false);
-    for c in inner.chars() {
-        if c == '-' {
-            is_in_place &= !was_hyphen && !digits.is_empty() && digits.len().is_multiple_of(4);
-            was_hyphen = true;
-        } else {
-            digits.push(c);
-            was_hyphen = false;
-        }
-    }
-    let id = if is_in_place { Uuid::try_parse_ascii(digits.as_bytes()).ok() } else { None };
-    let id = id.filter(|_| digits.len() == 32).ok_or_else(|| {
-        data(format!("\"{}\" is not a uuid", shown(text)), "clean the text first, or keep it as text")
-    })?;
-    Ok(id.into_bytes())
+    values::uuid(text.trim().as_bytes())
+        .ok_or_else(|| data(format!("\"{}\" is not a uuid", clipped(text)), "clean the text first, or keep it as text"))
 }
 
 fn is_json(text: &str) -> bool {
@@ -218,14 +206,14 @@ fn json(text: &str) -> Result<String> {
     match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => {
-            Err(data(format!("\"{}\" is no json: {error}", shown(text)), "clean the text first, or keep it as text"))
+            Err(data(format!("\"{}\" is no json: {error}", clipped(text)), "clean the text first, or keep it as text"))
         }
     }
 }
 
 /// `\x01ab`, else the text itself with `\\` for a backslash and `\001` for a byte. Source: PostgreSQL 15, 8.4.
 fn bytes(text: &str) -> Result<Vec<u8>> {
-    let wrong = || data(format!("\"{}\" is no bytea", shown(text)), "write it in hex: '\\x01ab'");
+    let wrong = || data(format!("\"{}\" is no bytea", clipped(text)), "write it in hex: '\\x01ab'");
     if let Some(digits) = text.strip_prefix("\\x") {
         let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
         // Blanks may stand between pairs of digits, not within one.
@@ -361,16 +349,19 @@ fn by_length(operands: &mut [&mut Expr], schema: &DFSchema) -> bool {
 }
 
 fn refuse_json<const N: usize>(operands: [&Expr; N], schema: &DFSchema) -> Result<()> {
-    let is_json = |expr: &&Expr| {
-        let field = expr.to_field(schema).map(|(_, field)| field);
-        field.is_ok_and(|field| {
-            field.metadata().get(SQL_TYPE_MARK).is_some_and(|mark| mark == "json" || mark == "jsonb")
-        })
-    };
-    match operands.iter().any(is_json) {
+    match operands.iter().any(|expr| has_json(expr, schema)) {
         true => Err(unsupported("json values cannot be compared", "compare their text: `x::text = …`")),
         false => Ok(()),
     }
+}
+
+/// `json` or `jsonb`, if a field is marked as that.
+pub(super) fn json_mark(field: &Field) -> Option<&str> {
+    field.metadata().get(SQL_TYPE_MARK).map(String::as_str).filter(|mark| matches!(*mark, "json" | "jsonb"))
+}
+
+pub(super) fn has_json(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.to_field(schema).is_ok_and(|(_, field)| json_mark(&field).is_some())
 }
 
 const fn is_comparison(op: Operator) -> bool {
@@ -398,27 +389,6 @@ mod tests {
         assert_eq!(bytes("a\\\\b\\001é").unwrap(), [b'a', b'\\', b'b', 1, 0xc3, 0xa9]);
         for wrong in ["\\x1", "\\x0 1", "\\xzz", "\\", "a\\9", "\\400"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_uuid_has_one_form() {
-        for spelling in [
-            "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
-            "{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11}",
-            "a0eebc999c0b4ef8bb6d6bb9bd380a11",
-            "{a0eebc999c0b4ef8-bb6d6bb9bd380a11}",
-        ] {
-            assert_eq!(Uuid::from_bytes(uuid(spelling).unwrap()).to_string(), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11");
-        }
-        for wrong in [
-            "a0eebc99",
-            "",
-            "a0e-ebc999c0b4ef8bb6d6bb9bd380a11",
-            "a0eebc999c0b4ef8bb6d6bb9bd380a11-",
-            "a0ee--bc999c0b4ef8bb6d6bb9bd380a11",
-        ] {
-            assert!(uuid(wrong).is_err(), "{wrong}");
         }
     }
 }

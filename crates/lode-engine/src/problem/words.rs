@@ -67,6 +67,7 @@ pub(crate) fn types_in_sql(text: &str) -> String {
                     "timestamp".to_owned()
                 }
                 _ if name.starts_with("Timestamp") => "timestamptz".to_owned(),
+                "FixedSizeBinary(16)" => "uuid".to_owned(),
                 _ if name.starts_with("FixedSizeBinary") => "bytea".to_owned(),
                 _ => "interval".to_owned(),
             }

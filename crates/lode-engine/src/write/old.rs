@@ -132,14 +132,13 @@ impl Inner {
                     if new.is_empty() {
                         continue;
                     }
-                    let living = match file.file.stats.as_ref() {
-                        Some(stats) => stats.num_records.saturating_sub(before.len()),
-                        None => u64::MAX,
-                    };
+                    // A vector needs the number of rows beside it (Delta protocol, "Per-file Statistics").
+                    let living = file.live_row_count();
+                    let keeps_most = living.is_some_and(|living| new.len().saturating_mul(REWRITTEN_SHARE) <= living);
                     let path = file.file.path.clone();
-                    if new.len() >= living {
+                    if living.is_some_and(|living| new.len() >= living) {
                         moved.removed.push(path);
-                    } else if file.file.size_bytes < small_bytes || new.len().saturating_mul(REWRITTEN_SHARE) > living {
+                    } else if file.file.size_bytes < small_bytes || !keeps_most {
                         let gone = before | rows;
                         let mut stream = table.rows(&file.whole(), None).await?;
                         let mut first = 0;

@@ -167,6 +167,8 @@ async fn uuids_are_compared_as_uuids_or_not_at_all() {
         let error = fixture.error(&sql).await;
         assert!(!error.contains("bug") && error.contains("fix:"), "{sql}: {error}");
     }
+    let error = fixture.error("select 1 from u join t on u.id = t.id").await;
+    assert!(error.contains("no uuid = text"), "{error}");
     // Names of columns outlive their casts.
     let named =
         "create table named as select id::uuid, n::bigint, n::text as nt, '{}'::json as j, id::text as s from u";
@@ -180,12 +182,26 @@ async fn uuids_are_compared_as_uuids_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn json_is_compared_as_the_text_that_it_is_cast_to() {
+    let fixture = Fixture::new().await;
+    fixture.must("create table t (j json, b jsonb); insert into t values ('{\"a\": 1}', '[1]')").await;
+    assert_eq!(fixture.must("select count(*) from t where j::text = '{\"a\": 1}' and b::text in ('[1]')").await, ["1"]);
+    fixture.must("create table copy as select j, b, j::text as s, '[2]'::jsonb as c, b::json as d from t").await;
+    let described = fixture.must("describe copy").await;
+    assert_eq!(described, ["j|json|t", "b|jsonb|t", "s|text|t", "c|jsonb|t", "d|json|t"]);
+    let error = fixture.error("select 1 from t where j = '{}'").await;
+    assert!(error.contains("compare their text"), "{error}");
+}
+
+#[tokio::test]
 async fn times_and_intervals_are_read_as_postgres_does_or_refused() {
     let fixture = Fixture::new().await;
     for (sql, wanted) in [
         ("'1'::interval::text", "00:00:01"),
         ("'-2.5'::interval::text", "-00:00:02.5"),
         ("interval '5'::text", "00:00:05"),
+        ("interval '-00:00:00.5'::text", "-00:00:00.5"),
+        ("interval '1 mon -30:00:00.25'::text", "1 mon -30:00:00.25"),
         ("'1 day 3'::interval::text", "1 day 00:00:03"),
         ("interval '24:00' between '1 day' and '1 day'", "t"),
         ("interval '24:00' in ('1 day')", "t"),

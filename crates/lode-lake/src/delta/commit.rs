@@ -165,9 +165,14 @@ async fn plan(store: &Store, change: &TableChange, state: Option<&LogState>) -> 
         return Err(refused(change, format!("it needs {feature}, which Lode cannot write")));
     }
     let mut commit = Commit::default();
+    let removed = removed(store, change, state).await?;
+    if !removed.is_empty() && state.meta.definition.is_append_only() {
+        return Err(refused(change, "it is append-only"));
+    }
+    let marked = marked(store, change, &removed).await?;
     let mut definition = merged_definition(store, change, state).await?;
-    if !change.dead.is_empty() && state.meta.definition.properties.get(protocol::VECTORS).is_none_or(|on| on != "true")
-    {
+    let has_vectors = state.meta.definition.properties.get(protocol::VECTORS).is_some_and(|on| on == "true");
+    if !marked.is_empty() && !has_vectors {
         let allowing = definition.get_or_insert_with(|| state.meta.definition.clone());
         allowing.properties.insert(protocol::VECTORS.to_owned(), "true".to_owned());
     }
@@ -177,12 +182,6 @@ async fn plan(store: &Store, change: &TableChange, state: Option<&LogState>) -> 
         let needed = protocol::needed(definition, Some(&state.meta.protocol));
         commit.protocol = (needed != state.meta.protocol).then_some(needed);
         commit.meta_data = (meta != state.meta.raw).then_some(meta);
-    }
-    let removed = removed(store, change, state).await?;
-    let marked = marked(store, change, &removed).await?;
-    let is_append_only = state.meta.definition.properties.get("delta.appendOnly").is_some_and(|value| value == "true");
-    if is_append_only && !removed.is_empty() {
-        return Err(refused(change, "it is append-only"));
     }
     let now_ms = Utc::now().timestamp_millis();
     // Compaction moves rows and changes none.

@@ -24,9 +24,6 @@ use self::derive::Derivation;
 use self::folder::{Folder, Previous, metadata_name};
 use crate::{DeltaTable, LakeError, Snapshot, Store, StorePath};
 
-/// Property of a table: the formats that it is shown in, separated by commas. The Delta log is always there.
-pub const EXPOSE: &str = "lode.expose";
-
 /// A table as Iceberg readers find it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposed {

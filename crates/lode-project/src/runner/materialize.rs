@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use lode_core::{
-    OnViolation, Prepared, Problem, Relation, RelationKind, RuleCount, TableName, ViewText, WriteMode, WriteSpec,
-    Written,
+    EXPOSE, OnViolation, Prepared, Problem, Relation, RelationKind, RuleCount, TABLE_FORMATS, TableName, ViewText,
+    WriteMode, WriteSpec, Written,
 };
 use lode_jobs::{NodeOutcome, NodeStatus};
 
@@ -140,7 +140,7 @@ async fn write(
     spec.comment = (persists == Some(true) && !node.description.is_empty()).then(|| node.description.clone());
     spec.properties = vec![("lode.model".to_owned(), node.unique_id.clone())];
     let formats = node.config.texts("expose");
-    if let Some(format) = formats.iter().find(|format| !matches!(format.as_str(), "delta" | "iceberg")) {
+    if let Some(format) = formats.iter().find(|format| !TABLE_FORMATS.contains(&format.as_str())) {
         return Err(ProjectError::BadConfig {
             key: "expose".into(),
             subject: node.subject(),
@@ -151,7 +151,7 @@ async fn write(
         .into());
     }
     if !formats.is_empty() {
-        spec.properties.push(("lode.expose".to_owned(), formats.join(",")));
+        spec.properties.push((EXPOSE.to_owned(), formats.join(",")));
     }
     Ok((warehouse.write(prepared, &spec).await?, verb))
 }

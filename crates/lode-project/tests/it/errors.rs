@@ -80,6 +80,15 @@ fn an_unknown_ref_and_an_unknown_source() {
 }
 
 #[test]
+fn packages_that_are_not_there() {
+    let packages = ("packages.yml", "packages:\n  - package: dbt-labs/dbt_utils\n    version: 1.0.0\n");
+    let problem = load_error(&[("models/a.sql", "select 1"), packages]);
+    assert_problem(&problem, ErrorKind::Unsupported, "1 asked for, 0 in dbt_packages", "packages.yml:2", "`dbt deps`");
+    let there = ("dbt_packages/dbt_utils/dbt_project.yml", "name: dbt_utils\n");
+    load(&folder(&[("models/a.sql", "select 1"), packages, there]));
+}
+
+#[test]
 fn a_cycle_names_its_path() {
     let problem = load_error(&[
         ("models/a.sql", "select * from {{ ref('b') }}"),

@@ -141,6 +141,31 @@ def test_a_foreign_delete_under_our_vectors_is_read_right(project):
     assert project.sql("select name from big where id = -1") == [{"name": "ours"}]
 
 
+def test_uuids_of_another_writer_are_found_however_they_are_written(project):
+    (project.folder / "lode.yml").write_text("{}\n")
+    project.lode("sql", "-c", "create table u (id uuid, n int); insert into u values ('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 1)")
+    theirs = readers.pyarrow.table(
+        {"id": ["C0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "{d0eebc999c0b4ef8bb6d6bb9bd380a11}"], "n": [2, 3]},
+        schema=readers.pyarrow.schema([("id", "string"), ("n", "int32")]),
+    )
+    write_deltalake(DeltaTable(project.path("public.u")), theirs, mode="append")
+    for first, number in (("a", 1), ("c", 2), ("D", 3)):
+        assert project.sql(f"select n from u where id = '{first}0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'") == [{"n": number}]
+    assert project.sql("select n from u where id > 'b0000000-0000-0000-0000-000000000000' order by id") == [{"n": 2}, {"n": 3}]
+
+
+def test_rows_of_an_append_only_table_stay(project):
+    path = project.path("bronze.log")
+    write_deltalake(path, readers.pyarrow.table({"id": [1, 2]}), configuration={"delta.appendOnly": "true"})
+    (project.folder / "lode.yml").write_text("{}\n")
+    project.lode("table", "register", "bronze.log")
+    refused = project.lode("sql", "-c", "delete from bronze.log where id = 1", check=False)
+    assert refused.returncode == 1 and "append-only" in refused.stderr, refused.stderr
+    # Refused before it was sealed: nothing is in the way of what may be done.
+    project.lode("sql", "-c", "insert into bronze.log values (3)")
+    assert project.sql("select count(*) as n from bronze.log") == [{"n": 3}]
+
+
 def iceberg_rows(path):
     """Rows by pyiceberg, from the newest metadata of the folder."""
     folder = pathlib.Path(path) / "metadata"

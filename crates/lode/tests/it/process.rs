@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::process::Stdio;
-use std::time::Duration;
 
 use super::support::{Folder, send, wait_for_end, wait_until};
 
@@ -180,53 +179,50 @@ fn an_interrupted_torture_says_so_and_finds_nothing_broken() {
     }
 }
 
-/// Deletes and updates of a table whose file is large enough for deletion vectors, killed at some moment of theirs.
+/// Deletes and updates of a table whose file is large enough for deletion vectors, killed at each step of theirs.
 #[test]
 fn a_killed_change_of_rows_happened_whole_or_not_at_all() {
     const ROWS: u64 = 60_000;
     const STEP: u64 = 997;
     let folder = Folder::empty();
     let make = format!(
-        "create table t as select v as id, md5(v::text) || md5((v * 7)::text) || md5((v * 13)::text) as noise from generate_series(1, {ROWS}) as s(v)"
+        "create table t as select v as id, md5(v::text) || md5((v * 7)::text) || md5((v * 13)::text) as noise \
+         from generate_series(1, {ROWS}) as s(v)"
     );
     folder.lode(&["sql", "-c", &make]).done();
     let number = |sql: &str| -> u64 {
         let out = folder.lode(&["sql", "--format", "csv", "-c", sql]).done();
         out.lines().last().unwrap().parse().unwrap()
     };
-    let (mut gone, mut applied) = (0, 0);
-    for round in 0..12_u64 {
-        let touched = (1..=ROWS).filter(|id| id % STEP == round).count() as u64;
-        let (change, count) = match round % 2 {
-            0 => (
-                "delete from t".to_owned(),
-                format!("select {touched} - count(*) as n from t where id % {STEP} = {round}"),
-            ),
-            _ => (
-                format!("update t set noise = 'n{round}'"),
-                format!("select count(*) as n from t where noise = 'n{round}'"),
-            ),
+    let mut gone = 0;
+    // Before the seal nothing has happened; behind it, the change will.
+    let points = [
+        ("engine.write.files_written", false),
+        ("epoch.seal.before", false),
+        ("epoch.seal.after", true),
+        ("lake.commit.before_put", true),
+        ("lake.commit.after_put", true),
+        ("epoch.publish.before", true),
+        ("epoch.publish.after", true),
+    ];
+    for (round, (point, happens)) in points.iter().chain(&points).enumerate() {
+        let is_delete = round < points.len();
+        let touched = (1..=ROWS).filter(|id| id % STEP == round as u64).count() as u64;
+        let change = match is_delete {
+            true => "delete from t".to_owned(),
+            false => format!("update t set noise = 'n{round}'"),
         };
-        let mut child = folder
-            .command(&["sql", "-c", &format!("{change} where id % {STEP} = {round}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // The last two are left to their end.
-        if round < 10 {
-            std::thread::sleep(Duration::from_millis(15 * (round + 1)));
-            let _ = child.kill();
+        let statement = format!("{change} where id % {STEP} = {round}");
+        let ended = folder.lode_with(&[("LODE_FAIL_POINT", point)], &["sql", "-c", &statement]);
+        assert_eq!(ended.code, None, "{point}: {}{}", ended.out, ended.err);
+        let done = if *happens { touched } else { 0 };
+        gone += if is_delete { done } else { 0 };
+        if !is_delete {
+            assert_eq!(number(&format!("select count(*) as n from t where noise = 'n{round}'")), done, "{point}");
         }
-        let _ = child.wait();
-        let done = number(&count);
-        assert!(done == 0 || done == touched, "{change}: {done} of {touched} rows");
-        applied += u64::from(done > 0);
-        gone += if round % 2 == 0 { done } else { 0 };
-        assert_eq!(number("select count(*) as n from t"), ROWS - gone, "{change}");
-        assert_eq!(number("select count(distinct id) as n from t"), ROWS - gone, "{change}");
+        assert_eq!(number("select count(*) as n from t"), ROWS - gone, "{change} at {point}");
+        assert_eq!(number("select count(distinct id) as n from t"), ROWS - gone, "{change} at {point}");
     }
-    assert!(applied >= 2, "the changes that were not killed are there");
     let log = folder.path().join(".lode/lake/public/t/_delta_log");
     let commits = std::fs::read_dir(log).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()));
     assert!(commits.flatten().any(|commit| commit.contains("\"deletionVector\"")), "vectors were at work");

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use lode_catalog::{Catalog, Pipeline, RelationEntry, quarantine_schema};
-use lode_core::{ErrorKind, Place, Problem, SnapshotId, TableName, sql_type, task};
-use lode_lake::{DataFile, DeltaTable, EXPOSE, Evolution, Operation, SchemaPolicy, TableChange, TableDefinition};
+use lode_core::{EXPOSE, ErrorKind, Place, Problem, SnapshotId, TableName, sql_type, task};
+use lode_lake::{DataFile, DeltaTable, Evolution, Operation, SchemaPolicy, TableChange, TableDefinition};
 
 use super::rows::bronze_schema;
 use crate::config::{Ingest, is_reserved};

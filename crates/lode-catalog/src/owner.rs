@@ -23,6 +23,34 @@ pub(crate) struct Owner {
     pub(crate) db: String,
     /// Where that DB was, for people and for the rebuild after its loss.
     pub(crate) data_dir: String,
+    /// Id of that data folder: two machines may have folders of one name, and share a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) installation: Option<String>,
+}
+
+impl Owner {
+    /// The DB `db` in this data folder.
+    pub(crate) async fn here(db: String, data_dir: &Path) -> Result<Self, CatalogError> {
+        Ok(Self { db, data_dir: absolute(data_dir), installation: Some(installation(data_dir).await?) })
+    }
+}
+
+/// `<data>/installation`: made once, not a part of the DB, so that it outlives a loss of it.
+async fn installation(data_dir: &Path) -> Result<String, CatalogError> {
+    let path = data_dir.join("installation");
+    let file = path.clone();
+    let read = move || match std::fs::read_to_string(&file) {
+        Ok(id) if !id.trim().is_empty() => Ok(id.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        // Missing, or cut off while it was written.
+        _ => {
+            let id = new_id();
+            std::fs::write(&file, &id)?;
+            std::fs::File::open(&file)?.sync_all()?;
+            Ok(id)
+        }
+    };
+    task::blocking("read the id of the data folder", read).await?.map_err(|error| folder_error("read", &path, error))
 }
 
 /// Opens the DB that owns the lake; makes both if the lake is new.
@@ -71,7 +99,7 @@ async fn replace_lost(
         if has_seals(store).await? {
             return Err(CatalogError::Lost { path: path.display().to_string() });
         }
-        if !is_ours(store, data_dir, owner) {
+        if !is_ours(store, data_dir, owner).await? {
             return Err(owned(store, owner));
         }
     }
@@ -81,11 +109,11 @@ async fn replace_lost(
 
 /// Writes this DB's name into a lake without owner. Errors: `Owned`, `Replaced`.
 async fn claim(store: &Store, db: &MetaDb, data_dir: &Path, adopt: bool) -> Result<(), CatalogError> {
-    let mine = Owner { db: db.db_id().await?, data_dir: absolute(data_dir) };
+    let mine = Owner::here(db.db_id().await?, data_dir).await?;
     for _ in 0..2 {
         match read_owner(store).await? {
             Some(owner) if owner.db == mine.db => return Ok(()),
-            Some(owner) if !adopt && is_ours(store, data_dir, &owner) => {
+            Some(owner) if !adopt && is_ours(store, data_dir, &owner).await? => {
                 return Err(CatalogError::Replaced { path: db.path().display().to_string() });
             }
             Some(owner) if !adopt => return Err(owned(store, &owner)),
@@ -107,11 +135,19 @@ fn owned(store: &Store, owner: &Owner) -> CatalogError {
 }
 
 /// Whether a DB made in `data_dir` may take the place of the owner's without being told to.
-pub(crate) fn is_ours(store: &Store, data_dir: &Path, owner: &Owner) -> bool {
+pub(crate) async fn is_ours(store: &Store, data_dir: &Path, owner: &Owner) -> Result<bool, CatalogError> {
     let here = absolute(data_dir);
+    let folder = store.url().to_file_path().ok();
     // A lake inside the data folder has no other owner, wherever that folder was moved to.
-    let inside = store.url().to_file_path().is_ok_and(|lake| absolute_path(&lake).starts_with(Path::new(&here)));
-    owner.data_dir == here || inside
+    if folder.as_ref().is_some_and(|lake| absolute_path(lake).starts_with(Path::new(&here))) {
+        return Ok(true);
+    }
+    // A path means one folder on one machine only.
+    let is_here = match folder {
+        Some(_) => owner.data_dir == here,
+        None => owner.installation.as_ref() == Some(&installation(data_dir).await?),
+    };
+    Ok(is_here)
 }
 
 pub(crate) async fn read_owner(store: &Store) -> Result<Option<Owner>, CatalogError> {

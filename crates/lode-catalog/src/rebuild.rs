@@ -32,7 +32,7 @@ pub struct RebuildReport {
 pub async fn rebuild(store: &Store, data_dir: &Path, options: &OpenOptions) -> Result<RebuildReport, CatalogError> {
     if let Some(owner) = owner::read_owner(store).await?
         && !options.adopt
-        && !owner::is_ours(store, data_dir, &owner)
+        && !owner::is_ours(store, data_dir, &owner).await?
     {
         return Err(CatalogError::Owned { lake: store.url().to_string(), owner: owner.db });
     }
@@ -87,7 +87,7 @@ pub(crate) async fn build(store: &Store, data_dir: &Path) -> Result<(), CatalogE
     rename(&fresh, &target).await?;
     // Its log, which is empty now, keeps the old name.
     remove_db(&fresh).await?;
-    owner::write_owner(store, &Owner { db: id, data_dir: owner::absolute(data_dir) }).await
+    owner::write_owner(store, &Owner::here(id, data_dir).await?).await
 }
 
 /// Every pipeline with a descriptor or a seal, and its newest seal (0: none).

@@ -88,7 +88,7 @@ impl App {
                     Some(lock) => lock,
                     None => self.acquire_lock()?,
                 };
-                let store = self.store()?;
+                let store = self.store().await?;
                 let options = OpenOptions { adopt, clock: Arc::new(SystemClock) };
                 let catalog = Catalog::open(store, &self.settings.data_dir, options).await?;
                 let engine = Engine::new(Arc::clone(&catalog), EngineOptions::new(&self.settings.data_dir))?;
@@ -98,9 +98,8 @@ impl App {
             .await
     }
 
-    pub(crate) fn store(&self) -> Result<Store, Problem> {
-        let store = Store::local(&self.settings.lake_dir)?;
-        Ok(store)
+    pub(crate) async fn store(&self) -> Result<Store, Problem> {
+        self.settings.lake.open(&self.around.env).await
     }
 
     pub(crate) fn acquire_lock(&self) -> Result<DataLock, Problem> {

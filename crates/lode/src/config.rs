@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use lode_connect::{Ingest, IngestConfig, resolve_ingests};
 use lode_core::config::{self, Environment, Spanned, expand_env};
 use lode_core::{ErrorKind, Place, Problem, TableName};
+use lode_lake::{Store, StoreLocation, StoreOptions};
 use serde::Deserialize;
 
 pub(crate) const CONFIG_FILE: &str = "lode.yml";
@@ -26,6 +27,21 @@ struct ConfigFile {
 #[serde(deny_unknown_fields)]
 struct LakeSection {
     path: Option<Spanned<String>>,
+    options: Option<Spanned<StoreOptions>>,
+}
+
+/// Where the lake lies, and how to get there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lake {
+    pub(crate) location: StoreLocation,
+    options: StoreOptions,
+}
+
+impl Lake {
+    /// Errors: those of `Store::open`.
+    pub(crate) async fn open(&self, env: &Environment) -> Result<Store, Problem> {
+        Ok(Store::open(&self.location, &self.options, env).await?)
+    }
 }
 
 /// Addresses of the doors. None of them is served in this version; `lode up` says so for each that is set.
@@ -77,7 +93,7 @@ pub(crate) struct Settings {
     /// There is a `dbt_project.yml`.
     pub(crate) has_models: bool,
     pub(crate) data_dir: PathBuf,
-    pub(crate) lake_dir: PathBuf,
+    pub(crate) lake: Lake,
     pub(crate) default_schema: String,
     pub(crate) ingests: Vec<Ingest>,
     /// Doors with an address in `lode.yml` that this version does not serve.
@@ -113,7 +129,7 @@ impl Settings {
         let text = config_text.clone().unwrap_or_default();
         let file: ConfigFile = config::parse(&text, CONFIG_FILE)?;
         let data_dir = data_dir(around, &project_dir, &mut list);
-        let lake_dir = lake_dir(file.lake.as_ref(), &text, around, (&project_dir, &data_dir), &mut list)?;
+        let lake = lake(file.lake.as_ref(), &text, around, (&project_dir, &data_dir), &mut list)?;
         let default_schema = default_schema(around, &mut list)?;
         let ingests = resolve_ingests(&file.ingest, &text, CONFIG_FILE, &around.env)?;
         for (ingest, written) in ingests.iter().zip(&file.ingest) {
@@ -146,7 +162,7 @@ impl Settings {
             project_dir,
             has_models,
             data_dir,
-            lake_dir,
+            lake,
             default_schema,
             ingests,
             unserved_doors,
@@ -221,43 +237,37 @@ fn canonical(dir: &Path) -> PathBuf {
     dir.to_path_buf()
 }
 
-fn lake_dir(
+fn lake(
     section: Option<&LakeSection>,
     text: &str,
     around: &Surroundings,
     (project_dir, data_dir): (&Path, &Path),
     list: &mut Vec<Setting>,
-) -> Result<PathBuf, Problem> {
-    let Some(written) = section.and_then(|section| section.path.as_ref()) else {
-        let dir = data_dir.join("lake");
-        list.push(Setting { key: "lake.path".into(), value: dir.display().to_string(), origin: "default".into() });
-        return Ok(dir);
+) -> Result<Lake, Problem> {
+    let options = section.and_then(|section| section.options.as_ref());
+    let (location, origin, place) = match section.and_then(|section| section.path.as_ref()) {
+        Some(written) => {
+            let place = config::place(written, text, CONFIG_FILE);
+            let path = expand_env(&written.value, &around.env).map_err(|problem| problem.at(place.clone()))?;
+            let location = path.parse::<StoreLocation>().map_err(|error| Problem::from(error).at(place.clone()))?;
+            let location = match location.local() {
+                Some(folder) => StoreLocation::from(canonical(&project_dir.join(folder)).as_path()),
+                None => location,
+            };
+            (location, place.to_string(), Some(place))
+        }
+        None => (StoreLocation::from(data_dir.join("lake").as_path()), "default".to_owned(), None),
     };
-    let place = config::place(written, text, CONFIG_FILE);
-    let path = expand_env(&written.value, &around.env).map_err(|problem| problem.at(place.clone()))?;
-    if let Some((scheme, _)) = path.split_once("://") {
-        let name = match scheme {
-            "s3" | "s3a" => "S3 storage",
-            "abfss" | "abfs" | "az" | "azure" | "adl" => "Azure Data Lake storage",
-            "gs" | "gcs" => "Google Cloud storage",
-            "oci" => "OCI Object Storage",
-            _ => "that storage",
-        };
-        return Err(Problem::new(
-            ErrorKind::Unsupported,
-            format!("a lake on {name} (\"{scheme}://\") is not in this version"),
-        )
-        .at(place)
-        .fix("write the path of a local folder, or take `lake:` out"));
+    list.push(Setting { key: "lake.path".into(), value: location.to_string(), origin });
+    let Some(written) = options else { return Ok(Lake { location, options: StoreOptions::default() }) };
+    let at = config::place(written, text, CONFIG_FILE);
+    let options = written.value.expanded(&around.env).map_err(|problem| problem.at(at.clone()))?;
+    options.check(&location).map_err(|error| Problem::from(error).at(place.unwrap_or_else(|| at.clone())))?;
+    for key in options.names() {
+        // Some are secrets, so no value is shown.
+        list.push(Setting { key: format!("lake.options.{key}"), value: "(set)".into(), origin: at.to_string() });
     }
-    if path.trim().is_empty() {
-        return Err(Problem::new(ErrorKind::Config, "the path of the lake is empty")
-            .at(place)
-            .fix("write the path of a local folder, or take `lake:` out"));
-    }
-    let dir = canonical(&project_dir.join(path));
-    list.push(Setting { key: "lake.path".into(), value: dir.display().to_string(), origin: place.to_string() });
-    Ok(dir)
+    Ok(Lake { location, options })
 }
 
 fn default_schema(around: &Surroundings, list: &mut Vec<Setting>) -> Result<String, Problem> {
@@ -299,7 +309,7 @@ mod tests {
         std::fs::create_dir_all(&below).unwrap();
         let settings = Settings::load(&Surroundings { cwd: below, ..Surroundings::default() }).unwrap();
         assert_eq!(settings.project_dir, folder.0.path().canonicalize().unwrap());
-        assert_eq!(settings.lake_dir, settings.project_dir.join(".lode/lake"));
+        assert_eq!(settings.lake.location.local(), Some(settings.project_dir.join(".lode/lake").as_path()));
     }
 
     #[test]
@@ -308,21 +318,39 @@ mod tests {
         let mut around = folder.around();
         around.env = [("LODE_DATA_DIR".to_owned(), "/tmp/elsewhere".to_owned())].into_iter().collect();
         let settings = Settings::load(&around).unwrap();
-        assert_eq!(settings.lake_dir, PathBuf::from("/tmp/elsewhere/lake"));
+        assert_eq!(settings.lake.location.local(), Some(Path::new("/tmp/elsewhere/lake")));
         let entry = settings.list.iter().find(|setting| setting.key == "data_dir").unwrap();
         assert_eq!(entry.origin, "LODE_DATA_DIR");
     }
 
     #[test]
-    fn a_remote_lake_is_refused_by_name() {
-        let folder = Folder::with("lake:\n  path: s3://bucket/lake\n");
+    fn a_lake_in_a_bucket_has_options_that_may_come_from_the_environment() {
+        let folder = Folder::with(
+            "lake:\n  path: s3://bucket/${env:SPACE}\n  options: {endpoint: \"${env:WHERE}\", allow_http: true}\n",
+        );
+        let mut around = folder.around();
+        let variables = [("SPACE", "lake"), ("WHERE", "http://127.0.0.1:9000")];
+        around.env = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let settings = Settings::load(&around).unwrap();
+        assert_eq!(settings.lake.location.to_string(), "s3://bucket/lake");
+        let expected = StoreOptions::default().with("endpoint", "http://127.0.0.1:9000").unwrap();
+        assert_eq!(settings.lake.options, expected.with("allow_http", "true").unwrap());
+        let shown = settings.list.iter().find(|setting| setting.key == "lake.options.endpoint").unwrap();
+        assert_eq!((shown.value.as_str(), shown.origin.as_str()), ("(set)", "lode.yml:3:12"));
+        let problem = Settings::load(&folder.around()).unwrap_err();
+        assert!(problem.render().contains("SPACE"), "{}", problem.render());
+    }
+
+    #[test]
+    fn a_location_that_is_none_is_shown_with_its_place() {
+        let folder = Folder::with("lake:\n  path: s4://bucket/lake\n");
         let problem = Settings::load(&folder.around()).unwrap_err();
         insta::assert_snapshot!(problem.render(), @r#"
-        error: a lake on S3 storage ("s3://") is not in this version
+        error: could not open store "s4://bucket/lake": there is no storage with the scheme "s4://"
           where: lode.yml:2:9
-           2 |   path: s3://bucket/lake
+           2 |   path: s4://bucket/lake
              |         ^
-          fix:   write the path of a local folder, or take `lake:` out
+          fix:   did you mean "s3://"?
         "#);
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use lode_core::config::Secret;
-use lode_core::{ErrorKind, nearest};
+use lode_core::config::{Environment, Secret, expand_env};
+use lode_core::{ErrorKind, Problem, nearest};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use super::StoreLocation;
@@ -111,6 +111,20 @@ impl StoreOptions {
             });
         }
         Ok(())
+    }
+
+    /// The keys that have a value.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.values.keys().copied()
+    }
+
+    /// This with each `${env:NAME}` of a value replaced. Errors: `Config` for a variable that is not set.
+    pub fn expanded(&self, env: &Environment) -> Result<Self, Problem> {
+        let expanded = |(key, value): (&&'static str, &Secret)| {
+            let value = expand_env(value.reveal(), env).map_err(|problem| problem.context(format!("option \"{key}\"")))?;
+            Ok((*key, Secret::new(value)))
+        };
+        Ok(Self { values: self.values.iter().map(expanded).collect::<Result<_, Problem>>()? })
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&str> {

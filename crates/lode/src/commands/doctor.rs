@@ -74,7 +74,7 @@ pub(crate) async fn run(args: &DoctorArgs, app: &App, out: &mut Output) -> Resul
     let mut report = Report { sheet, findings: 0, format, problems: Vec::new() };
     let dir = app.settings.data_dir.display().to_string();
     report.check("data folder", writable(app), |()| format!("{dir} can be written"));
-    report.check("lake", app.store().map(drop), |()| app.settings.lake_dir.display().to_string());
+    report.check("lake", app.store().await.map(drop), |()| app.settings.lake.location.to_string());
     if args.rebuild {
         let rebuilt = rebuild(args, app).await;
         let rebuilt = report.check("rebuild", rebuilt, |done| {
@@ -102,7 +102,7 @@ pub(crate) async fn run(args: &DoctorArgs, app: &App, out: &mut Output) -> Resul
 
 async fn rebuild(args: &DoctorArgs, app: &App) -> Result<lode_catalog::RebuildReport, Problem> {
     let options = lode_catalog::OpenOptions { adopt: args.adopt, clock: std::sync::Arc::new(lode_core::SystemClock) };
-    Ok(lode_catalog::rebuild(&app.store()?, &app.settings.data_dir, &options).await?)
+    Ok(lode_catalog::rebuild(&app.store().await?, &app.settings.data_dir, &options).await?)
 }
 
 /// Writes, syncs and removes a file.

@@ -16,7 +16,7 @@ use super::client::{FrameWriter, send_frame};
 use super::{FrameKind, Message, REQUEST_BYTES_MAX, Request, short_name};
 use crate::app::{App, House, run_dir, socket_path};
 use crate::args::Cli;
-use crate::config::{Settings, Surroundings};
+use crate::config::{Lake, Settings, Surroundings};
 use crate::output::Output;
 
 /// The open socket. Closing it removes its file.
@@ -67,7 +67,7 @@ pub(crate) fn start(
     let shared = Shared {
         house: Arc::clone(house),
         data_dir: settings.data_dir.clone(),
-        lake_dir: settings.lake_dir.clone(),
+        lake: settings.lake.clone(),
         runtime,
         shutdown: shutdown.clone(),
     };
@@ -82,7 +82,7 @@ pub(crate) fn start(
 struct Shared {
     house: Arc<House>,
     data_dir: PathBuf,
-    lake_dir: PathBuf,
+    lake: Lake,
     runtime: tokio::runtime::Handle,
     shutdown: CancellationToken,
 }
@@ -256,9 +256,9 @@ fn prepare(
     let cli = parsed.map_err(|error| Problem::new(ErrorKind::Usage, error.to_string()))?;
     let around = Surroundings { cwd: request.cwd, env: request.env, project_dir: cli.global.project_dir.clone() };
     let settings = Settings::load(&around)?;
-    if settings.data_dir != shared.data_dir || settings.lake_dir != shared.lake_dir {
+    if settings.data_dir != shared.data_dir || settings.lake != shared.lake {
         return Err(Problem::new(ErrorKind::Config, "the lake of this project changed since `lode up` was started")
-            .at(Place::of(settings.lake_dir.display().to_string()))
+            .at(Place::of(settings.lake.location.to_string()))
             .fix("start `lode up` again"));
     }
     let app = App::new(around, settings, cli.global.clone(), interrupt.clone());

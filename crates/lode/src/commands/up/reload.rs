@@ -95,12 +95,12 @@ impl ProjectFile {
         };
         // The text that was seen twice: what the file holds by now was seen by nobody.
         let settings = Settings::of_text(&self.around, text)?;
-        if settings.lake_dir != self.in_force.lake_dir {
+        if settings.lake != self.in_force.lake {
             return Err(Problem::new(
                 ErrorKind::Config,
                 "the lake of this project changed since `lode up` was started",
             )
-            .at(Place::of(settings.lake_dir.display().to_string()))
+            .at(Place::of(settings.lake.location.to_string()))
             .fix("start `lode up` again"));
         }
         Ok(settings)

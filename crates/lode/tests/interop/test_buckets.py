@@ -1,0 +1,137 @@
+"""A whole project whose lake lies in a bucket (moto stands in for S3): the same commands, the same rows, other readers, a kill."""
+
+import os
+import re
+import signal
+import subprocess
+
+import boto3
+import deltalake
+import pytest
+from conftest import LODE, Project
+from moto.server import ThreadedMotoServer
+
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def s3():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch, request):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[-60:].strip("-")
+    client = boto3.client("s3", endpoint_url=s3, region_name="us-east-1")
+    client.create_bucket(Bucket=name)
+    return client, name
+
+
+def write_config(folder, s3, bucket, ingest=""):
+    (folder / "lode.yml").write_text(
+        f'lake:\n  path: s3://{bucket}/lake\n  options: {{endpoint: "{s3}", allow_http: true}}\n{ingest}'
+    )
+
+
+ORDERS = """
+ingest:
+  - name: orders
+    files: {path: landing, pattern: "*.csv"}
+    format: csv
+    table: bronze.orders
+    columns: {id: bigint, name: text, amount: double precision}
+"""
+
+
+def foreign(s3, bucket, table):
+    options = {"AWS_ENDPOINT_URL": s3, "AWS_ALLOW_HTTP": "true", **KEYS}
+    return deltalake.DeltaTable(f"s3://{bucket}/lake/{table}", storage_options=options)
+
+
+def test_a_project_in_a_bucket(project, s3, bucket):
+    client, name = bucket
+    write_config(project.folder, s3, name, ORDERS)
+    (project.folder / "dbt_project.yml").write_text("name: shop\nversion: '1.0'\n")
+    (project.folder / "models").mkdir()
+    (project.folder / "models" / "totals.sql").write_text(
+        "{{ config(materialized='incremental', unique_key='name', incremental_strategy='merge') }}\n"
+        "select name, sum(amount) as total from bronze.orders group by name\n"
+    )
+    (project.folder / "landing" / "a.csv").write_text("id,name,amount\n1,ann,1.5\n2,bob,2.25\n")
+    project.lode("ingest")
+    project.lode("build")
+    (project.folder / "landing" / "b.csv").write_text("id,name,amount\n3,ann,10\n")
+    project.lode("ingest")
+    project.lode("build")
+    project.lode("sql", "-c", "update bronze.orders set amount = 0 where id = 2")
+    assert project.sql("select id, name, amount from bronze.orders order by id") == [
+        {"id": 1, "name": "ann", "amount": 1.5},
+        {"id": 2, "name": "bob", "amount": 0.0},
+        {"id": 3, "name": "ann", "amount": 10.0},
+    ]
+    assert project.sql("select * from totals order by name") == [{"name": "ann", "total": 11.5}, {"name": "bob", "total": 2.25}]
+    # Nothing of the lake lies on this machine.
+    assert not list(project.folder.glob(".lode/lake/**/*.parquet"))
+    theirs = foreign(s3, name, "bronze/orders").to_pyarrow_table(columns=["id", "amount"]).sort_by("id").to_pydict()
+    assert theirs == {"id": [1, 2, 3], "amount": [1.5, 0.0, 10.0]}
+    left = [item["Key"] for item in client.list_objects_v2(Bucket=name).get("Contents", []) if "probe" in item["Key"]]
+    assert left == []
+
+
+def test_the_metadata_db_comes_back_from_the_bucket(project, s3, bucket):
+    _, name = bucket
+    write_config(project.folder, s3, name, ORDERS)
+    (project.folder / "landing" / "a.csv").write_text("id,name,amount\n1,ann,1.5\n")
+    project.lode("ingest")
+    for file in project.folder.glob(".lode/meta.db*"):
+        file.unlink()
+    project.lode("doctor", "--rebuild")
+    project.lode("ingest")
+    assert project.sql("select count(*) as n from bronze.orders") == [{"n": 1}]
+
+
+def test_another_machine_does_not_write_to_the_lake(project, s3, bucket, tmp_path_factory):
+    _, name = bucket
+    write_config(project.folder, s3, name, ORDERS)
+    (project.folder / "landing" / "a.csv").write_text("id,name,amount\n1,ann,1.5\n")
+    project.lode("ingest")
+    other = Project(tmp_path_factory.mktemp("other"))
+    (other.folder / "landing").mkdir()
+    write_config(other.folder, s3, name, ORDERS)
+    refused = other.lode("sql", "-c", "select 1", check=False)
+    assert refused.returncode != 0
+    assert "rebuild" in refused.stderr or "--adopt" in refused.stderr, refused.stderr
+
+
+@pytest.mark.parametrize(
+    "point", ["epoch.seal.after", "lake.commit.before_put", "lake.commit.after_put", "engine.write.files_written"]
+)
+def test_a_kill_loses_nothing_and_doubles_nothing(project, s3, bucket, point):
+    _, name = bucket
+    write_config(project.folder, s3, name)
+    project.lode("sql", "-c", "create table t (id bigint)")
+    project.lode("sql", "-c", "insert into t values (0)")
+    killed = subprocess.run(
+        [LODE, "sql", "-c", "insert into t select * from generate_series(1, 1000)", "--project-dir", str(project.folder)],
+        env={**os.environ, "LODE_FAIL_POINT": f"{point}=kill"},
+        capture_output=True,
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL, (point, killed)
+    rows = project.sql("select count(*) as n, count(distinct id) as d from t")[0]
+    assert rows in ({"n": 1, "d": 1}, {"n": 1001, "d": 1001}), (point, rows)
+    # The statement was sealed in all places but the first.
+    assert (rows["n"] == 1) == (point == "engine.write.files_written"), (point, rows)
+
+
+def test_a_bucket_that_is_missing_is_named(project, s3, bucket):
+    write_config(project.folder, s3, "no-such-bucket")
+    refused = project.lode("sql", "-c", "select 1", check=False)
+    assert refused.returncode != 0
+    assert "no-such-bucket" in refused.stderr and "fix:" in refused.stderr, refused.stderr

@@ -175,6 +175,11 @@ impl Catalog {
     /// Opens or makes the metadata DB in `data_dir`, checks the lake's owner, takes a new fence and rolls every
     /// unfinished epoch forward.
     /// Errors: `Owned` when the DB of another data folder owns the lake, `Replaced` when one of this folder did, `Newer` when a newer Lode wrote the DB, `Damaged` when the DB cannot
+    /// The data folder of this process.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// be read, `Lost` when it is gone and the lake has epochs (fix of these and of `Replaced`: `lode doctor --rebuild`).
     pub async fn open(store: Store, data_dir: &Path, options: OpenOptions) -> Result<Arc<Self>, CatalogError> {
         let db = owner::open_db(&store, data_dir, &options).await?;

@@ -16,13 +16,16 @@ use serde::de::IgnoredAny;
 
 use lode_core::config::{self, Environment, Span, Spanned};
 use lode_core::{ErrorKind, Expectation, Place, Problem, TABLE_FORMATS, TableName, nearest, sql_type};
-use lode_lake::SchemaPolicy;
+use lode_lake::{SchemaPolicy, StoreLocation, StoreOptions};
 
 use crate::decode::{self, Format};
 
 /// Columns that landing adds to every row: where it came from and when.
 pub(crate) const FILE: &str = "_file";
 pub(crate) const LANDED_AT: &str = "_landed_at";
+/// How often a watched source is listed; in a bucket each listing costs money.
+const POLL_FOLDER: Duration = Duration::from_secs(1);
+const POLL_BUCKET: Duration = Duration::from_secs(10);
 
 /// One entry of `ingest:`, as written. The keys are a closed list.
 #[derive(Debug, Clone, Deserialize)]
@@ -63,10 +66,12 @@ pub struct IngestConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilesConfig {
-    /// A folder (or one file), relative to the project folder.
+    /// A folder (or one file), relative to the project folder, or a prefix of a bucket: `s3://bucket/prefix`.
     pub path: String,
     /// A glob over paths below the folder; without `/` it is matched against the file name, at any depth.
     pub pattern: Option<Spanned<String>>,
+    /// Of the bucket.
+    pub options: Option<Spanned<StoreOptions>>,
 }
 
 /// `contract: {expectations: [...]}`.
@@ -125,6 +130,17 @@ pub struct FileSource {
     /// As written; relative to the project folder unless absolute.
     pub path: String,
     pub pattern: Option<Pattern>,
+    /// For a path in a bucket.
+    pub bucket: Option<Bucket>,
+}
+
+/// A prefix of a bucket that files are taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    pub(crate) location: StoreLocation,
+    pub(crate) options: StoreOptions,
+    /// May hold its credentials.
+    pub(crate) env: Environment,
 }
 
 /// A glob over `/`-separated relative paths.
@@ -234,13 +250,12 @@ impl ConfigFile<'_> {
         Ok(Ingest {
             name: name.clone(),
             renamed_from: entry.renamed_from.as_ref().map(|old| old.value.clone()),
-            files,
             format: entry.format.clone(),
             table,
             columns: entry.columns.as_ref().map(|columns| self.columns(columns)).transpose()?,
             expectations: self.expectations(entry)?,
             commit_interval: self.commit_interval(entry)?,
-            poll_interval: self.poll_interval(entry)?,
+            poll_interval: self.poll_interval(entry, files.bucket.is_some())?,
             timezone: entry.timezone.as_ref().map(|zone| self.timezone(zone)).transpose()?,
             on_malformed: self.choice(
                 &entry.on_malformed,
@@ -257,6 +272,7 @@ impl ConfigFile<'_> {
             )?,
             max_reject_share: self.max_reject_share(entry)?,
             expose: self.expose(entry)?,
+            files,
         })
     }
 
@@ -306,7 +322,25 @@ impl ConfigFile<'_> {
             Some(glob) => Some(Pattern::new(&glob.value).map_err(|problem| problem.at(self.place(glob)))?),
             None => None,
         };
-        Ok(FileSource { path, pattern })
+        let bucket = self.bucket(files, &path)?;
+        Ok(FileSource { path, pattern, bucket })
+    }
+
+    fn bucket(&self, files: &Spanned<FilesConfig>, path: &str) -> Result<Option<Bucket>, Problem> {
+        let at = |error| Problem::from(error).at(self.place(files));
+        let location: StoreLocation = path.parse().map_err(at)?;
+        let options = match &files.value.options {
+            Some(options) => {
+                let place = self.place(options);
+                options.value.expanded(self.env).map_err(|problem| problem.at(place))?
+            }
+            None => StoreOptions::default(),
+        };
+        options.check(&location).map_err(at)?;
+        if location.local().is_some() {
+            return Ok(None);
+        }
+        Ok(Some(Bucket { location, options, env: self.env.clone() }))
     }
 
     /// Keys of sources that are not files: naming them is better than passing them over in silence.
@@ -396,8 +430,8 @@ impl ConfigFile<'_> {
         }
     }
 
-    fn poll_interval(&self, entry: &IngestConfig) -> Result<Duration, Problem> {
-        let Some(text) = &entry.poll_interval else { return Ok(Duration::from_secs(1)) };
+    fn poll_interval(&self, entry: &IngestConfig, is_bucket: bool) -> Result<Duration, Problem> {
+        let Some(text) = &entry.poll_interval else { return Ok(if is_bucket { POLL_BUCKET } else { POLL_FOLDER }) };
         let interval = self.duration(text)?;
         if interval < Duration::from_millis(50) {
             return Err(Problem::new(ErrorKind::Config, "`poll_interval` is below 50ms")

@@ -172,6 +172,18 @@ impl Problem {
         Self::new(ErrorKind::Internal, what).fix("this is a bug in Lode: please report it with the log")
     }
 
+    /// The same with another name for a file that it speaks of: a copy stands for its original.
+    pub fn renaming(mut self, from: &str, to: &str) -> Self {
+        let inner = &mut *self.inner;
+        let files = inner.places.iter_mut().map(|place| &mut place.origin);
+        for text in [&mut inner.what].into_iter().chain(&mut inner.causes).chain(&mut inner.fix).chain(files) {
+            if text.contains(from) {
+                *text = text.replace(from, to);
+            }
+        }
+        self
+    }
+
     pub fn at(mut self, place: Place) -> Self {
         self.inner.places.push(place);
         self

@@ -158,17 +158,7 @@ impl Settings {
             }
         }
         let has_models = project_dir.join(PROJECT_FILE).is_file();
-        Ok(Self {
-            project_dir,
-            has_models,
-            data_dir,
-            lake,
-            default_schema,
-            ingests,
-            unserved_doors,
-            list,
-            config_text,
-        })
+        Ok(Self { project_dir, has_models, data_dir, lake, default_schema, ingests, unserved_doors, list, config_text })
     }
 
     /// `LODE_*` variables that nothing reads: most likely a typing mistake.
@@ -347,7 +337,8 @@ mod tests {
         let problem = Settings::load(&folder.around()).unwrap_err();
         insta::assert_snapshot!(problem.render(), @r#"
         error: could not open store "s4://bucket/lake": there is no storage with the scheme "s4://"
-          where: lode.yml:2:9
+          where: s4://bucket/lake
+                 lode.yml:2:9
            2 |   path: s4://bucket/lake
              |         ^
           fix:   did you mean "s3://"?

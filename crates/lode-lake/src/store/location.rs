@@ -89,6 +89,14 @@ impl StoreLocation {
         }
     }
 
+    /// The folder of a bucket in which the last part of this prefix lies, and that part.
+    pub fn split_last(&self) -> Option<(Self, String)> {
+        let mut parts: Vec<_> = self.prefix.parts().collect();
+        let last = parts.pop().filter(|_| self.local().is_none())?;
+        let folder = Self { place: self.place.clone(), prefix: parts.into_iter().collect() };
+        Some((folder, last.as_ref().to_owned()))
+    }
+
     /// The path below this prefix that a location, not URL-encoded, means; `None` for one outside.
     pub(crate) fn below(&self, absolute: &str) -> Option<StorePath> {
         let (scheme, rest) = absolute.split_once("://")?;

@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use lode_core::config::Environment;
 use lode_core::{ErrorKind, task};
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
 use object_store::{GetOptions, ListResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
@@ -45,6 +46,9 @@ const CONFLICTS_END: Duration = Duration::from_secs(20);
 const WHOLE_MAX_BYTES: u64 = 4 << 30;
 /// Larger ones move to and from a bucket in pieces, each with a deadline of its own.
 const AT_ONCE_BYTES: u64 = 32 << 20;
+/// A download comes in pieces of this size, so many of them ahead of the disk.
+const DOWNLOAD_BYTES: u64 = 8 << 20;
+const DOWNLOAD_AHEAD: usize = 2;
 
 /// Outcome of a put-if-absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +105,19 @@ impl Store {
         let store = Self::remote(connected.objects, location)?;
         probe::check(&store, location, &connected.endpoint).await?;
         store.with_env_faults()
+    }
+
+    /// As `open`, for what is only read: nothing is written there to try it out.
+    /// Errors: as `open`.
+    pub async fn open_to_read(
+        location: &StoreLocation,
+        options: &StoreOptions,
+        env: &Environment,
+    ) -> Result<Self, LakeError> {
+        if location.local().is_some() {
+            return Self::open(location, options, env).await;
+        }
+        Self::remote(remote::connect(location, options, env).await?.objects, location)
     }
 
     fn remote(objects: Arc<dyn ObjectStore>, location: &StoreLocation) -> Result<Self, LakeError> {
@@ -297,6 +314,40 @@ impl Store {
             return Err(io_error("read", &self.shown(path), cut));
         }
         Ok((bytes, tag))
+    }
+
+    /// Copies an object of any size to a local file, which is made or replaced; gives what was read, which may be newer
+    /// than a listing. Not synced: it is a copy.
+    /// Errors: `NotFound`; `Store`, also when the object was exchanged meanwhile.
+    pub async fn download(&self, path: &StorePath, to: &std::path::Path) -> Result<ObjectMeta, LakeError> {
+        let failed = |error| object_error("read", &self.shown(path), error);
+        let local = |error| io_error("write", &to.display(), error);
+        let meta = self.head(path).await?.ok_or_else(|| LakeError::NotFound { path: self.shown(path) })?;
+        let size = meta.size;
+        let tag = meta.e_tag.clone();
+        let starts = (0..size).step_by(DOWNLOAD_BYTES as usize);
+        let pieces = futures::stream::iter(starts).map(move |start| {
+            let range = start..size.min(start + DOWNLOAD_BYTES);
+            let if_match = tag.clone();
+            async move {
+                let options = GetOptions { range: Some(range.clone().into()), if_match, ..Default::default() };
+                let bytes =
+                    self.objects.get_opts(path, options).await.map_err(failed)?.bytes().await.map_err(failed)?;
+                let (got, wanted) = (bytes.len() as u64, range.end - range.start);
+                if got != wanted {
+                    let cut = io::Error::other(format!("got {got} of {wanted} bytes"));
+                    return Err(io_error("read", &self.shown(path), cut));
+                }
+                Ok(bytes)
+            }
+        });
+        let mut pieces = pieces.buffered(DOWNLOAD_AHEAD);
+        let mut file = tokio::fs::File::create(to).await.map_err(local)?;
+        while let Some(bytes) = pieces.try_next().await? {
+            file.write_all(&bytes).await.map_err(local)?;
+        }
+        file.flush().await.map_err(local)?;
+        Ok(meta)
     }
 
     /// All pieces are of the one object that has this tag.

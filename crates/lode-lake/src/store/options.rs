@@ -121,7 +121,8 @@ impl StoreOptions {
     /// This with each `${env:NAME}` of a value replaced. Errors: `Config` for a variable that is not set.
     pub fn expanded(&self, env: &Environment) -> Result<Self, Problem> {
         let expanded = |(key, value): (&&'static str, &Secret)| {
-            let value = expand_env(value.reveal(), env).map_err(|problem| problem.context(format!("option \"{key}\"")))?;
+            let value =
+                expand_env(value.reveal(), env).map_err(|problem| problem.context(format!("option \"{key}\"")))?;
             Ok((*key, Secret::new(value)))
         };
         Ok(Self { values: self.values.iter().map(expanded).collect::<Result<_, Problem>>()? })

@@ -135,3 +135,85 @@ def test_a_bucket_that_is_missing_is_named(project, s3, bucket):
     refused = project.lode("sql", "-c", "select 1", check=False)
     assert refused.returncode != 0
     assert "no-such-bucket" in refused.stderr and "fix:" in refused.stderr, refused.stderr
+
+
+def landing(s3, bucket, extra=""):
+    return f"""ingest:
+  - name: orders
+    files:
+      path: s3://{bucket}/in/orders
+      pattern: "*.csv"
+      options: {{endpoint: "{s3}", allow_http: true}}
+    format: csv
+    table: bronze.orders
+    columns: {{id: bigint, name: text}}
+{extra}"""
+
+
+def put(client, bucket, key, text):
+    client.put_object(Bucket=bucket, Key=key, Body=text.encode())
+
+
+def test_files_of_a_bucket_land_once(project, s3, bucket):
+    client, name = bucket
+    put(client, name, "in/orders/a.csv", "id,name\n1,ann\n2,bob\n")
+    put(client, name, "in/orders/2026/b.csv", "id,name\n3,cid\nx,dot\n")
+    put(client, name, "in/orders/_ignored/c.csv", "id,name\n9,no\n")
+    put(client, name, "in/orders/notes.txt", "no table")
+    (project.folder / "lode.yml").write_text(landing(s3, name))
+    project.lode("ingest")
+    project.lode("ingest")
+    rows = project.sql("select id, name, _file from bronze.orders order by id")
+    assert rows == [
+        {"id": 1, "name": "ann", "_file": "a.csv"},
+        {"id": 2, "name": "bob", "_file": "a.csv"},
+        {"id": 3, "name": "cid", "_file": "2026/b.csv"},
+    ]
+    assert project.sql("select count(*) as n from bronze.orders__quarantine") == [{"n": 1}]
+    # A rename is no new file, a changed one is refused by default, and the copies are gone.
+    client.copy_object(Bucket=name, Key="in/orders/moved.csv", CopySource=f"{name}/in/orders/a.csv")
+    client.delete_object(Bucket=name, Key="in/orders/a.csv")
+    put(client, name, "in/orders/2026/b.csv", "id,name\n4,eve\n")
+    again = project.lode("ingest", check=False)
+    assert again.returncode == 1
+    assert f"s3://{name}/in/orders/2026/b.csv" in again.stdout + again.stderr, again.stderr
+    assert project.sql("select count(*) as n from bronze.orders") == [{"n": 3}]
+    assert [path for path in project.folder.glob(".lode/tmp/landing/**/*") if path.is_file()] == []
+
+
+def test_a_damaged_object_is_named_by_its_url(project, s3, bucket):
+    client, name = bucket
+    client.put_object(Bucket=name, Key="in/orders/bad.csv", Body=b"\x1f\x8b\x08\x00garbage")
+    put(client, name, "in/orders/good.csv", "id,name\n1,ann\n")
+    (project.folder / "lode.yml").write_text(landing(s3, name))
+    done = project.lode("ingest", check=False)
+    assert done.returncode == 1
+    assert f"s3://{name}/in/orders/bad.csv" in done.stdout + done.stderr, done.stdout + done.stderr
+    assert ".lode/tmp" not in done.stdout + done.stderr
+    assert project.sql("select count(*) as n from bronze.orders") == [{"n": 1}]
+
+
+def test_one_object_is_a_source(project, s3, bucket):
+    client, name = bucket
+    put(client, name, "in/orders/one.csv", "id,name\n1,ann\n")
+    config = landing(s3, name).replace("in/orders\n", "in/orders/one.csv\n").replace('      pattern: "*.csv"\n', "")
+    (project.folder / "lode.yml").write_text(config)
+    project.lode("ingest")
+    project.lode("ingest")
+    assert project.sql("select id, _file from bronze.orders") == [{"id": 1, "_file": "one.csv"}]
+
+
+def test_a_kill_while_landing_from_a_bucket(project, s3, bucket):
+    client, name = bucket
+    for number in range(20):
+        put(client, name, f"in/orders/{number}.csv", f"id,name\n{number},x\n")
+    (project.folder / "lode.yml").write_text(landing(s3, name))
+    for point in ("ingest.collected", "epoch.seal.after", "lake.commit.after_put"):
+        subprocess.run(
+            [LODE, "ingest", "--project-dir", str(project.folder)],
+            env={**os.environ, "LODE_FAIL_POINT": f"{point}=kill"},
+            capture_output=True,
+            timeout=120,
+        )
+    project.lode("ingest")
+    assert project.sql("select count(*) as n, count(distinct id) as d from bronze.orders") == [{"n": 20, "d": 20}]

@@ -17,17 +17,18 @@ fn a_mistyped_key_of_the_config() {
 }
 
 #[test]
-fn a_lake_of_a_later_version_is_refused_by_name() {
+fn a_lake_whose_location_is_none_is_refused() {
     let folder = Folder::with(&[("lode.yml", "lake: {path: \"abfss://x@y/z\"}\n")]);
     let ended = folder.lode(&["sql", "-c", "select 1"]);
     insta::assert_snapshot!(ended.err, @r#"
-    error: a lake on Azure Data Lake storage ("abfss://") is not in this version
-      where: lode.yml:1:14
+    error: could not open store "abfss://x@y/z": the host is not that of a storage account
+      where: abfss://x@y/z
+             lode.yml:1:14
        1 | lake: {path: "abfss://x@y/z"}
          |              ^
-      fix:   write the path of a local folder, or take `lake:` out
+      fix:   write abfss://container@account.dfs.core.windows.net/prefix
     "#);
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(2));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The files of one epoch become data files: workers decode, sort rows and write; nothing is visible yet.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -9,12 +8,12 @@ use arrow::array::RecordBatch;
 use parking_lot::Mutex;
 
 use lode_catalog::{FileRow, FileState, QuarantineRows};
-use lode_core::{AttemptId, ErrorKind, Place, Problem, task};
+use lode_core::{AttemptId, ErrorKind, Problem, task};
 use lode_lake::{DataFile, Store, TableWriter, WriterOptions};
 
 use super::bronze::{TableTarget, Target};
 use super::discover::{Found, file_problem, look_again};
-use super::identity::{Claims, FirstLook, Identity, Ledger, found_again, hash_file, passed_over, renamed};
+use super::identity::{Claims, FirstLook, Identity, Ledger, Root, found_again, hash_file, passed_over, renamed};
 use super::rows::{RowCounts, RowRules};
 use crate::config::{Ingest, OnChange};
 use crate::decode::{self, Decoded, DecodedSink, Dialects, FileError, FileOutcome, Undeclared};
@@ -41,7 +40,7 @@ pub(crate) struct EpochWork {
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) store: Store,
     pub(crate) attempt: AttemptId,
-    pub(crate) root: PathBuf,
+    pub(crate) root: Root,
     pub(crate) target: Target,
     pub(crate) rules: RowRules,
     pub(crate) ledger: Arc<Ledger>,
@@ -494,10 +493,10 @@ impl<'a> Worker<'a> {
             // Half a file is no bad file.
             FileError::Poison(_) | FileError::Io(_) if has_changed => End::NotNow,
             FileError::Poison(problem) => match hash_file(&found.absolute) {
-                Ok((hash, _)) => End::Poison { hash, problem },
+                Ok((hash, _)) => End::Poison { hash, problem: found.explain(problem) },
                 Err(error) => unreadable(found, &error),
             },
-            FileError::Io(problem) => End::Refuse(problem),
+            FileError::Io(problem) => End::Refuse(found.explain(problem)),
             FileError::Sink(problem) => match parts.into_iter().find_map(|part| part.refusal) {
                 Some(refusal) => {
                     End::Refuse(refusal.context(format!("file \"{}\" is refused, nothing of it landed", found.path)))
@@ -532,7 +531,7 @@ impl<'a> Worker<'a> {
                 }
                 OnChange::Fail => Some(End::Refuse(
                     Problem::new(ErrorKind::Conflict, format!("file \"{}\" changed after it landed", found.path))
-                        .at(Place::of(found.absolute.display().to_string()))
+                        .at(found.place())
                         .fix(
                             "set `on_change: land` to add its rows beside the old ones, or `ignore` to leave it alone",
                         ),
@@ -553,7 +552,7 @@ impl<'a> Worker<'a> {
                     counts.rows_in, found.path
                 ),
             )
-            .at(Place::of(found.absolute.display().to_string()))
+            .at(found.place())
             .fix(format!(
                 "correct the file, or raise `max_reject_share` above {limit}, then land again with `--retry-poison`"
             ))
@@ -571,7 +570,7 @@ impl<'a> Worker<'a> {
                 ErrorKind::TypeMismatch,
                 format!("file \"{}\" has a new column \"{}\"", found.path, column.name()),
             )
-            .at(Place::of(found.absolute.display().to_string()))
+            .at(found.place())
             .fix("set `on_schema_change: append_new_columns` to add it to the table, or `ignore`"),
         )
     }

@@ -23,6 +23,30 @@ pub(crate) struct Found {
     pub(crate) absolute: PathBuf,
     pub(crate) size_bytes: u64,
     pub(crate) modified_ms: i64,
+    /// The object of a bucket that `absolute` is a copy of, once it was fetched.
+    pub(crate) object: Option<Object>,
+}
+
+/// An object of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Object {
+    pub(crate) url: String,
+    pub(crate) tag: Option<String>,
+}
+
+impl Found {
+    /// As errors name it.
+    pub(crate) fn place(&self) -> Place {
+        Place::of(self.object.as_ref().map_or_else(|| self.absolute.display().to_string(), |object| object.url.clone()))
+    }
+
+    /// The problem of a copy as one of its original.
+    pub(crate) fn explain(&self, problem: Problem) -> Problem {
+        match &self.object {
+            Some(object) => problem.renaming(&self.absolute.display().to_string(), &object.url),
+            None => problem,
+        }
+    }
 }
 
 /// One look at the folder.
@@ -62,6 +86,12 @@ pub(crate) fn look_again(absolute: &Path) -> Option<(u64, i64)> {
     metadata.is_file().then(|| (metadata.len(), modified_ms(&metadata)))
 }
 
+/// Whether a file or folder of this name is not ours to read.
+pub(crate) fn is_passed_over(source: &FileSource, name: &str) -> bool {
+    let is_named = |ending| source.pattern.as_ref().is_some_and(|pattern| pattern.glob().ends_with(ending));
+    name.starts_with(['.', '_']) || UNFINISHED.iter().any(|ending| name.ends_with(ending) && !is_named(*ending))
+}
+
 struct Walk<'a> {
     source: &'a FileSource,
     listing: Listing,
@@ -83,17 +113,12 @@ impl Walk<'_> {
                 );
                 continue;
             };
-            if name.starts_with(['.', '_']) || self.is_unfinished(name) {
+            if is_passed_over(self.source, name) {
                 continue;
             }
             self.entry(&entry.path(), format!("{prefix}{name}"));
         }
         Ok(())
-    }
-
-    fn is_unfinished(&self, name: &str) -> bool {
-        let is_named = |ending| self.source.pattern.as_ref().is_some_and(|pattern| pattern.glob().ends_with(ending));
-        UNFINISHED.iter().any(|ending| name.ends_with(ending) && !is_named(*ending))
     }
 
     fn entry(&mut self, absolute: &Path, path: String) {
@@ -122,7 +147,7 @@ impl Walk<'_> {
 }
 
 fn found(path: String, absolute: PathBuf, metadata: &Metadata) -> Found {
-    Found { path, absolute, size_bytes: metadata.len(), modified_ms: modified_ms(metadata) }
+    Found { path, absolute, size_bytes: metadata.len(), modified_ms: modified_ms(metadata), object: None }
 }
 
 fn modified_ms(metadata: &Metadata) -> i64 {
@@ -177,7 +202,7 @@ mod tests {
     use crate::config::Pattern;
 
     fn source(path: &str, pattern: Option<&str>) -> FileSource {
-        FileSource { path: path.into(), pattern: pattern.map(|glob| Pattern::new(glob).unwrap()) }
+        FileSource { path: path.into(), pattern: pattern.map(|glob| Pattern::new(glob).unwrap()), bucket: None }
     }
 
     fn paths(listing: &Listing) -> Vec<&str> {
@@ -236,7 +261,13 @@ mod tests {
 
     #[test]
     fn a_file_settles_after_two_polls_without_change_or_two_seconds() {
-        let file = |size, modified_ms| Found { path: "a".into(), absolute: "a".into(), size_bytes: size, modified_ms };
+        let file = |size_bytes, modified_ms| Found {
+            path: "a".into(),
+            absolute: "a".into(),
+            size_bytes,
+            modified_ms,
+            object: None,
+        };
         let mut settling = Settling::default();
         assert!(settling.settled(vec![file(1, 1_000)], 1_100).is_empty());
         assert!(settling.settled(vec![file(2, 1_200)], 1_300).is_empty());

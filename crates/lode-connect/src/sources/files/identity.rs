@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lode_catalog::{FileRow, FileState};
+use lode_core::Problem;
 use parking_lot::Mutex;
 
-use super::discover::{Found, look_again};
+use super::bucket::BucketFolder;
+use super::discover::{Found, file_problem, look_again};
 
 /// Notes in the ledger that identity itself reads again.
 const RENAMED_FROM: &str = "renamed from ";
@@ -128,8 +131,8 @@ impl Ledger {
         }
     }
 
-    /// Decides by path and hash. `root` is the source's folder: whether an old path is gone is asked there and then.
-    pub(crate) fn identify(&self, found: &Found, hash: &str, root: &Path, claims: &Claims) -> Identity {
+    /// Decides by path and hash. Whether an old path below `root` is gone is asked there and then.
+    pub(crate) fn identify(&self, found: &Found, hash: &str, root: &Root, claims: &Claims) -> Identity {
         let row = self.rows.get(&found.path);
         if row.is_some_and(|row| row.hash == hash) {
             return Identity::Same;
@@ -149,16 +152,14 @@ impl Ledger {
     }
 
     /// The content that landed from `old` is not there any more: the path is gone, or holds something else (a rotated log).
-    fn has_moved(&self, old: &str, hash: &str, root: &Path) -> bool {
+    fn has_moved(&self, old: &str, hash: &str, root: &Root) -> bool {
         let Some(row) = self.rows.get(old).filter(|row| row.hash == hash && holds_rows(row)) else { return false };
-        let absolute = absolute(root, old);
-        match look_again(&absolute) {
-            None => {
-                std::fs::symlink_metadata(&absolute).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-            }
-            Some(now) if now == (row.size_bytes, row.modified_ms) => has_other_content(row),
-            Some((size_bytes, _)) if size_bytes != row.size_bytes && !has_other_content(row) => true,
-            Some(_) => hash_file(&absolute).is_ok_and(|(now, _)| now != hash),
+        match root.look(old) {
+            Look::Gone => true,
+            Look::Unclear => false,
+            Look::There(now) if now == (row.size_bytes, row.modified_ms) => has_other_content(row),
+            Look::There((size_bytes, _)) if size_bytes != row.size_bytes && !has_other_content(row) => true,
+            Look::There(_) => root.hash(old).is_ok_and(|now| now != hash),
         }
     }
 }
@@ -233,6 +234,52 @@ pub(crate) fn renamed(old: &FileRow, found: &Found, hash: &str) -> [FileRow; 2] 
     [gone, new]
 }
 
+/// Where the paths of a source lead.
+#[derive(Debug, Clone)]
+pub(crate) enum Root {
+    Folder(PathBuf),
+    Bucket(Arc<BucketFolder>),
+}
+
+/// What stands at a path now.
+pub(crate) enum Look {
+    Gone,
+    /// Size and modification time.
+    There((u64, i64)),
+    Unclear,
+}
+
+impl Root {
+    /// Blocking.
+    fn look(&self, path: &str) -> Look {
+        match self {
+            Self::Folder(root) => {
+                let absolute = absolute(root, path);
+                let is_gone = || {
+                    let link = std::fs::symlink_metadata(&absolute);
+                    link.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+                };
+                match look_again(&absolute) {
+                    Some(there) => Look::There(there),
+                    None if is_gone() => Look::Gone,
+                    None => Look::Unclear,
+                }
+            }
+            Self::Bucket(bucket) => bucket.look(path),
+        }
+    }
+
+    /// Blocking.
+    fn hash(&self, path: &str) -> Result<String, Problem> {
+        match self {
+            Self::Folder(root) => {
+                hash_file(&absolute(root, path)).map(|(hash, _)| hash).map_err(|error| file_problem(path, &error))
+            }
+            Self::Bucket(bucket) => bucket.hash(path),
+        }
+    }
+}
+
 /// Path of a file of the source. A source that is one file has that file as its root.
 fn absolute(root: &Path, path: &str) -> PathBuf {
     if root.is_file() && root.file_name().is_some_and(|name| name == path) { root.to_owned() } else { root.join(path) }
@@ -256,12 +303,16 @@ mod tests {
             let absolute = self.0.path().join(path);
             std::fs::write(&absolute, text).unwrap();
             let (size_bytes, modified_ms) = look_again(&absolute).unwrap();
-            Found { path: path.into(), absolute, size_bytes, modified_ms }
+            Found { path: path.into(), absolute, size_bytes, modified_ms, object: None }
+        }
+
+        fn root(&self) -> Root {
+            Root::Folder(self.0.path().to_owned())
         }
 
         fn identify(&self, ledger: &Ledger, found: &Found) -> Identity {
             let (hash, _) = hash_file(&found.absolute).unwrap();
-            ledger.identify(found, &hash, self.0.path(), &Claims::default())
+            ledger.identify(found, &hash, &self.root(), &Claims::default())
         }
     }
 
@@ -320,8 +371,8 @@ mod tests {
         let (b, c) = (folder.put("b", "one"), folder.put("c", "one"));
         let hash = hash_file(&b.absolute).unwrap().0;
         let claims = Claims::default();
-        assert_eq!(ledger.identify(&b, &hash, folder.0.path(), &claims), Identity::RenamedFrom("a".into()));
-        assert_eq!(ledger.identify(&c, &hash, folder.0.path(), &claims), Identity::New);
+        assert_eq!(ledger.identify(&b, &hash, &folder.root(), &claims), Identity::RenamedFrom("a".into()));
+        assert_eq!(ledger.identify(&c, &hash, &folder.root(), &claims), Identity::New);
     }
 
     #[test]
@@ -332,10 +383,10 @@ mod tests {
         let (b, c) = (folder.put("b", "one"), folder.put("c", "one"));
         let hash = hash_file(&b.absolute).unwrap().0;
         let claims = Claims::default();
-        assert_eq!(ledger.identify(&b, &hash, folder.0.path(), &claims), Identity::New);
+        assert_eq!(ledger.identify(&b, &hash, &folder.root(), &claims), Identity::New);
         std::fs::remove_file(&a.absolute).unwrap();
-        assert_eq!(ledger.identify(&c, &hash, folder.0.path(), &claims), Identity::New);
-        assert_eq!(ledger.identify(&c, &hash, folder.0.path(), &Claims::default()), Identity::RenamedFrom("a".into()));
+        assert_eq!(ledger.identify(&c, &hash, &folder.root(), &claims), Identity::New);
+        assert_eq!(ledger.identify(&c, &hash, &folder.root(), &Claims::default()), Identity::RenamedFrom("a".into()));
     }
 
     #[test]

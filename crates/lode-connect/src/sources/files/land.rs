@@ -14,9 +14,10 @@ use lode_catalog::{Catalog, CatalogError, Counts, Draft, FileRow, FileState, Pip
 use lode_core::{Epoch, ErrorKind, OnViolation, Problem, RowPass, RuleCount, Warehouse, fail, task};
 
 use super::bronze::{self, Target};
+use super::bucket::{self, BucketFolder};
 use super::collect::{Collected, EpochWork, Job, Progress, collect};
 use super::discover::{self, Found, Listing, Settling};
-use super::identity::{Claims, FirstLook, Ledger, has_other_content};
+use super::identity::{Claims, FirstLook, Ledger, Root, has_other_content};
 use super::rows::{RowRules, add_rules, bronze_schema};
 use crate::config::{Ingest, OnMalformed};
 use crate::decode::{self, FileError, Format, Undeclared};
@@ -98,6 +99,7 @@ pub(crate) struct FileSourceRun {
     warehouse: Option<Arc<dyn Warehouse>>,
     ingest: Arc<Ingest>,
     project_dir: PathBuf,
+    root: Option<Root>,
     pipeline: Option<Pipeline>,
     /// The ledger after the epoch that it stands beside.
     ledger: Option<(Epoch, Arc<Ledger>)>,
@@ -128,6 +130,7 @@ impl FileSourceRun {
             warehouse,
             ingest,
             project_dir,
+            root: None,
             pipeline: None,
             ledger: None,
             settling: Settling::default(),
@@ -190,14 +193,34 @@ impl FileSourceRun {
     }
 
     async fn list(&mut self, pass: Pass) -> Result<Listing, Problem> {
-        let (source, project_dir) = (self.ingest.files.clone(), self.project_dir.clone());
-        let mut listing = task::blocking("list", move || discover::list(&source, &project_dir)).await??;
+        let mut listing = match self.root().await? {
+            Root::Folder(_) => {
+                let (source, project_dir) = (self.ingest.files.clone(), self.project_dir.clone());
+                task::blocking("list", move || discover::list(&source, &project_dir)).await??
+            }
+            Root::Bucket(bucket) => bucket.list(&self.ingest.files).await?,
+        };
         if pass == Pass::Watch {
             // By the machine's clock, as the modification times are.
             let now_ms = chrono::Utc::now().timestamp_millis();
             listing.files = self.settling.settled(listing.files, now_ms);
         }
         Ok(listing)
+    }
+
+    async fn root(&mut self) -> Result<Root, Problem> {
+        if let Some(root) = &self.root {
+            return Ok(root.clone());
+        }
+        let root = match &self.ingest.files.bucket {
+            None => Root::Folder(self.ingest.files.root(&self.project_dir)),
+            Some(bucket) => {
+                let copies = self.catalog.data_dir().join("tmp").join("landing").join(&self.ingest.name);
+                Root::Bucket(Arc::new(BucketFolder::open(bucket, copies).await?))
+            }
+        };
+        self.root = Some(root.clone());
+        Ok(root)
     }
 
     async fn pipeline(&mut self) -> Result<Pipeline, Problem> {
@@ -255,7 +278,21 @@ impl FileSourceRun {
         progress: &Arc<Progress>,
     ) -> Result<Collected, CatalogError> {
         let epoch = draft.epoch();
-        let (mut collected, target) = self.collect(&draft, jobs, progress).await?;
+        let fetched = match self.root().await? {
+            Root::Folder(_) => bucket::Fetched { jobs, ..bucket::Fetched::default() },
+            Root::Bucket(bucket) => bucket.fetch(jobs).await?,
+        };
+        let (mut collected, target) = match fetched.jobs.is_empty() {
+            true => (Collected::default(), None),
+            false => self.collect(&draft, fetched.jobs, progress).await?,
+        };
+        // The copies are of no use any more.
+        drop(fetched.copies);
+        collected.files_skipped += fetched.changed;
+        for (found, problem) in fetched.failed {
+            collected.problems.push(problem);
+            collected.refused.push(found);
+        }
         for found in &collected.refused {
             self.refused.insert(found.path.clone(), found.clone());
         }
@@ -287,7 +324,8 @@ impl FileSourceRun {
     ) -> Result<(Collected, Option<Target>), Problem> {
         let pipeline = self.pipeline().await?;
         let samples = jobs.iter().map(|job| job.found.absolute.clone()).collect();
-        let target = match bronze::target(&self.catalog, &pipeline, &self.ingest, samples).await {
+        let explain = |problem| jobs.iter().fold(problem, |problem, job| job.found.explain(problem));
+        let target = match bronze::target(&self.catalog, &pipeline, &self.ingest, samples).await.map_err(explain) {
             Ok(target) => target,
             // Not one file has a column: nothing to make a table of.
             Err(problem) if matches!(problem.kind(), ErrorKind::Data | ErrorKind::Corrupt) => {
@@ -295,12 +333,13 @@ impl FileSourceRun {
             }
             Err(problem) => return Err(problem),
         };
+        let root = self.root().await?;
         let Some((_, ledger)) = &self.ledger else { return Err(Problem::internal("the ledger was not read")) };
         let work = EpochWork {
             ingest: Arc::clone(&self.ingest),
             store: self.catalog.store().clone(),
             attempt: draft.attempt(),
-            root: self.ingest.files.root(&self.project_dir),
+            root,
             rules: rules(&self.catalog, self.warehouse.as_ref(), &self.ingest, &target, draft.epoch())?,
             target: target.clone(),
             ledger: Arc::clone(ledger),
@@ -464,12 +503,12 @@ async fn without_columns(jobs: VecDeque<Job>, format: &Format, problem: &Problem
             Ok(true) => Some(
                 Problem::new(ErrorKind::Data, format!("file \"{}\" has no columns", found.path))
                     .cause(&reason)
-                    .at(lode_core::Place::of(found.absolute.display().to_string()))
+                    .at(found.place())
                     .fix("check the `format:` of the ingest, or remove the file"),
             ),
-            Err(FileError::Poison(problem)) => Some(problem),
+            Err(FileError::Poison(problem)) => Some(found.explain(problem)),
             Err(FileError::Io(problem) | FileError::Sink(problem)) => {
-                collected.problems.push(problem);
+                collected.problems.push(found.explain(problem));
                 collected.refused.push(found);
                 continue;
             }
@@ -499,7 +538,7 @@ mod tests {
     use super::*;
 
     fn job(path: &str, size_bytes: u64) -> Job {
-        let found = Found { path: path.into(), absolute: path.into(), size_bytes, modified_ms: 0 };
+        let found = Found { path: path.into(), absolute: path.into(), size_bytes, modified_ms: 0, object: None };
         Job { found, look: FirstLook::Fresh }
     }
 

@@ -3,6 +3,7 @@
 mod change;
 mod ddl;
 mod dml;
+mod merge;
 mod names;
 mod show;
 mod tables;
@@ -103,6 +104,7 @@ impl Engine {
             Sql::Drop { .. } => self.inner.drop_relations(inner, sql, session).await,
             Sql::Delete(delete) => self.inner.delete(delete, sql, session).await,
             Sql::Update(update) => self.inner.update(update, sql, session).await,
+            Sql::Merge(merge) => self.inner.merge_into(merge, sql, session).await,
             Sql::Insert(ref insert) => self.inner.insert(insert, &statement, sql, session).await,
             other => Err(unsupported(&other.to_string(), sql, session)),
         }
@@ -125,7 +127,7 @@ fn unsupported(statement: &str, sql: &str, session: &SqlSession) -> Problem {
     let place = crate::problem::place_of_word(sql, &session.origin, first);
     let problem =
         Problem::new(ErrorKind::Unsupported, format!("`{}` is not supported", words.join(" ").to_lowercase())).fix(
-            "these work: select, explain, show tables | schemas | columns, describe, create table | view, drop, insert, update, delete",
+            "these work: select, explain, show tables | schemas | columns, describe, create table | view, drop, insert, update, delete, merge",
         );
     match place {
         Some(place) => problem.at(place),

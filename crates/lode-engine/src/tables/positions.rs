@@ -83,8 +83,12 @@ impl TableProvider for PositionedTable {
         let columns: Vec<usize> = wanted.iter().copied().filter(|at| *at < own).collect();
         let schema = Arc::new(self.schema.project(&wanted)?);
         let lanes = state.config_options().execution.target_partitions.max(1);
+        // Of the columns of the files alone: what is asked of a place is not in them.
+        let is_own =
+            |filter: &&Expr| !filter.column_refs().iter().any(|column| [FILE, POSITION].contains(&column.name()));
+        let filters: Vec<Expr> = filters.iter().filter(is_own).cloned().collect();
         let mut dealt: Vec<Vec<Piece>> = (0..lanes).map(|_| Vec::new()).collect();
-        for (turn, place) in self.table.places_of_live_files(state, filters)?.into_iter().enumerate() {
+        for (turn, place) in self.table.places_of_live_files(state, &filters)?.into_iter().enumerate() {
             let (Some(live), Some(lane)) = (self.snapshot.files.get(place), dealt.get_mut(turn % lanes)) else {
                 continue;
             };

@@ -1,15 +1,15 @@
 //! DELETE and UPDATE as one epoch: the touched rows die where they stand, their new forms are added.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::sql::parser::Statement;
 use futures::{TryStreamExt, future};
 
 use lode_catalog::{CatalogError, Pipeline, RelationEntry, SealContent};
-use lode_core::{Prepared, Problem, SnapshotId, SqlSession, TableName, WriteMode, WriteSpec, fail};
+use lode_core::{ErrorKind, Prepared, Problem, SnapshotId, SqlSession, TableName, WriteMode, WriteSpec, fail};
 
 use super::lane::{Lane, LaneEnd};
 use super::old::{Dead, Old};
@@ -19,15 +19,36 @@ use crate::engine::Inner;
 
 /// Tries of a statement whose table is changed by others while it runs.
 const TRIES: usize = 8;
-/// Columns of the query in front of the new row: file and position.
+/// Columns of the query in front of the new row: file and position, and the mark of `NewRows::Marked`.
 const PLACE_COLUMNS: usize = 2;
+const MARKED_COLUMNS: usize = 3;
 
 /// What a statement does to rows.
 pub(crate) struct RowChange {
     pub(crate) target: TableName,
-    /// Gives file and position of each touched row, and with `writes_rows` its new form.
+    /// Gives file and position of each touched row, and what `new` says.
     pub(crate) query: Statement,
-    pub(crate) writes_rows: bool,
+    pub(crate) new: NewRows,
+    pub(crate) repeats: Repeats,
+}
+
+/// Which rows of the query are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewRows {
+    /// None: the touched ones only go.
+    None,
+    /// The columns behind the place are the new form of each.
+    All,
+    /// The third column says whether there is a new form; a row without a place is new in the table.
+    Marked,
+}
+
+/// What it means that the query gives a row of the table twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    Count,
+    /// Two new forms of one row: which one wins would be chance.
+    Refuse,
 }
 
 impl Inner {
@@ -74,59 +95,107 @@ impl Inner {
         let rows = Rows::Plan(prepared);
         let (mut inputs, fingerprints) = (rows.inputs(), rows.fingerprints());
         inputs.remove(&change.target.to_string());
-        let writes_rows = change.writes_rows;
+        let new = change.new;
         let lanes = self.partitions(rows).await?.into_iter().map(|mut stream| {
             let shared = Arc::clone(&shared);
             self.cpu.spawn(async move {
                 let mut lane = Lane::new(shared);
-                let mut dead = Dead::new();
+                let mut seen = Seen::default();
                 while let Some(batch) = stream.try_next().await? {
-                    note(&batch, &mut dead)?;
-                    if writes_rows {
-                        let columns: Vec<usize> = (PLACE_COLUMNS..batch.num_columns()).collect();
-                        let new = batch.project(&columns).map_err(|error| crate::problem::arrow(&error))?;
-                        lane.write(&new)?;
+                    seen.note(&batch, new == NewRows::Marked)?;
+                    if let Some(rows) = new_rows(&batch, new)? {
+                        lane.write(&rows)?;
                     }
                 }
-                Ok::<_, Problem>((dead, lane.finish()?))
+                Ok::<_, Problem>((seen, lane.finish()?))
             })
         });
         let lanes: Vec<_> = lanes.collect();
         let ends = future::try_join_all(lanes.into_iter().map(|lane| async move { lane.join().await? })).await?;
-        let mut dead: Dead = BTreeMap::new();
+        let mut seen = Seen::default();
         let mut files = Vec::with_capacity(ends.len());
         for (part, end) in ends {
-            for (file, rows) in part {
-                *dead.entry(file).or_default() |= rows;
-            }
+            seen.add(part);
             files.push(end);
         }
-        let touched = dead.values().map(roaring::RoaringTreemap::len).sum();
-        let (Some(table), true) = (Old::of(self, &target), touched > 0) else { return Ok(0) };
+        let Seen { dead, places, inserted } = seen;
+        let touched: u64 = dead.values().map(roaring::RoaringTreemap::len).sum();
+        if change.repeats == Repeats::Refuse && places > touched {
+            return Err(repeated(&change.target).into());
+        }
+        let (Some(table), true) = (Old::of(self, &target), touched + inserted > 0) else { return Ok(0) };
         let mut end = LaneEnd::sum(&shared, files);
         end.take(self.retire(&table, &shared, dead).await?);
         fail::point("engine.write.files_written")?;
         let (counts, rules) = (end.counts(), end.rules.clone());
-        let tables = changes(&target, &shared, &spec, author, end);
+        let tables = changes(&target, &shared, &spec, author, true, end);
         let content = SealContent { fingerprints, inputs, tables, counts, ..SealContent::default() };
         self.publish(draft, content, &spec, rules).await?;
-        Ok(touched)
+        Ok(touched + inserted)
     }
 }
 
-/// Takes note of where the rows of a batch stand.
-fn note(batch: &RecordBatch, dead: &mut Dead) -> Result<(), Problem> {
-    let missing = || Problem::internal("a touched row has no place");
-    let (Some(files), Some(positions)) = (batch.columns().first(), batch.columns().get(1)) else {
-        return Err(missing());
+/// The rows that a lane met.
+#[derive(Default)]
+struct Seen {
+    dead: Dead,
+    /// Rows with a place, each time that they came.
+    places: u64,
+    /// Rows without one.
+    inserted: u64,
+}
+
+impl Seen {
+    fn add(&mut self, other: Self) {
+        for (file, rows) in other.dead {
+            *self.dead.entry(file).or_default() |= rows;
+        }
+        self.places += other.places;
+        self.inserted += other.inserted;
+    }
+
+    /// Takes note of where the rows of a batch stand.
+    fn note(&mut self, batch: &RecordBatch, may_be_new: bool) -> Result<(), Problem> {
+        let missing = || Problem::internal("a touched row has no place");
+        let (Some(files), Some(positions)) = (batch.columns().first(), batch.columns().get(1)) else {
+            return Err(missing());
+        };
+        let files = files.as_primitive_opt::<Int32Type>().ok_or_else(missing)?;
+        let positions = positions.as_primitive_opt::<Int64Type>().ok_or_else(missing)?;
+        for (file, position) in files.iter().zip(positions) {
+            match (file, position) {
+                (Some(file), Some(position)) => {
+                    self.dead.entry(file.unsigned_abs() as usize).or_default().insert(position.unsigned_abs());
+                    self.places += 1;
+                }
+                (None, None) if may_be_new => self.inserted += 1,
+                _ => return Err(missing()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The new forms in a batch of the query.
+fn new_rows(batch: &RecordBatch, new: NewRows) -> Result<Option<RecordBatch>, Problem> {
+    let front = match new {
+        NewRows::None => return Ok(None),
+        NewRows::All => PLACE_COLUMNS,
+        NewRows::Marked => MARKED_COLUMNS,
     };
-    let files = files.as_primitive_opt::<Int32Type>().ok_or_else(missing)?;
-    let positions = positions.as_primitive_opt::<Int64Type>().ok_or_else(missing)?;
-    if files.null_count() + positions.null_count() > 0 {
-        return Err(missing());
+    let columns: Vec<usize> = (front..batch.num_columns()).collect();
+    let rows = batch.project(&columns).map_err(|error| crate::problem::arrow(&error))?;
+    if new == NewRows::All {
+        return Ok(Some(rows));
     }
-    for (file, position) in files.values().iter().zip(positions.values()) {
-        dead.entry(file.unsigned_abs() as usize).or_default().insert(position.unsigned_abs());
-    }
-    Ok(())
+    let marks = batch.columns().get(PLACE_COLUMNS).and_then(|column| column.as_boolean_opt());
+    let marks = marks.ok_or_else(|| Problem::internal("a merge does not say which rows are new"))?;
+    filter_record_batch(&rows, marks).map(Some).map_err(|error| crate::problem::arrow(&error))
+}
+
+/// As PostgreSQL refuses it in a MERGE (21000).
+fn repeated(table: &TableName) -> Problem {
+    let what = format!("a row of \"{table}\" is matched by more than one row of the source; nothing was written");
+    Problem::new(ErrorKind::Data, what)
+        .fix("let the source give one row for each row of the table: group it, or number its rows and keep `n = 1`")
 }

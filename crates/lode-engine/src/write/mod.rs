@@ -21,7 +21,7 @@ use lode_catalog::{CatalogChange, CatalogError, Counts, Draft, Pipeline, Pipelin
 use lode_core::{BatchStream, Prepared, Problem, SnapshotId, WriteMode, WriteSpec, Written, fail};
 use lode_lake::{Operation, TableChange};
 
-pub(crate) use change::RowChange;
+pub(crate) use change::{NewRows, Repeats, RowChange};
 pub(crate) use conform::storable;
 pub(crate) use target::free_location;
 
@@ -121,7 +121,8 @@ impl Inner {
         fail::point("engine.write.files_written")?;
         let counts = end.counts();
         let rules = end.rules.clone();
-        let tables = changes(&target, &shared, spec, author, end);
+        let reads_target = matches!(spec.mode, WriteMode::Merge { .. });
+        let tables = changes(&target, &shared, spec, author, reads_target, end);
         let mut catalog = Vec::new();
         if target.replaces_view {
             catalog.push(CatalogChange::Drop { name: spec.target.clone() });
@@ -231,8 +232,17 @@ impl Inner {
 }
 
 /// The changes of the epoch's tables: the target, and its quarantine if rows were rejected.
-fn changes(target: &Target, shared: &Shared, spec: &WriteSpec, author: Author, end: LaneEnd) -> Vec<TableChange> {
-    let operation = match (&spec.mode, target.rewrite || !end.removed.is_empty() || !end.dead.is_empty()) {
+/// What was written after looking at the target holds for no other rows than those, also when none of them died.
+fn changes(
+    target: &Target,
+    shared: &Shared,
+    spec: &WriteSpec,
+    author: Author,
+    reads_target: bool,
+    end: LaneEnd,
+) -> Vec<TableChange> {
+    let depends = target.base != SnapshotId::NONE && reads_target;
+    let operation = match (&spec.mode, target.rewrite || depends || !end.removed.is_empty() || !end.dead.is_empty()) {
         (WriteMode::Replace, _) => Operation::Overwrite,
         (WriteMode::ReplacePartitions, _) => Operation::ReplacePartitions,
         (_, true) => Operation::Rewrite,

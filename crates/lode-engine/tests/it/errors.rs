@@ -38,7 +38,7 @@ async fn the_commonest_mistakes_have_sentences_places_and_fixes() {
         ),
         (
             "truncate trips",
-            "error: `truncate trips` is not supported\n  where: <sql>:1:1\n   1 | truncate trips\n     | ^\n  fix:   these work: select, explain, show tables | schemas | columns, describe, create table | view, drop, insert, update, delete",
+            "error: `truncate trips` is not supported\n  where: <sql>:1:1\n   1 | truncate trips\n     | ^\n  fix:   these work: select, explain, show tables | schemas | columns, describe, create table | view, drop, insert, update, delete, merge",
         ),
     ] {
         assert_eq!(fixture.error(sql).await, wanted, "{sql}");

@@ -9,6 +9,7 @@ mod expressions;
 mod fixture;
 mod foreign;
 mod golden;
+mod merges;
 mod models;
 mod statements;
 mod types;

@@ -17,6 +17,6 @@ pub use error::{ErrorKind, Explain, Place, Problem, nearest};
 pub use ids::{AttemptId, Epoch, Fence, PipelineId, SnapshotId, TableId, TableName};
 pub use row_pass::{Expectation, OnViolation, RowPass, RowVerdict, RuleCount, Violation};
 pub use warehouse::{
-    BatchStream, EXPOSE, Input, Prepared, Relation, RelationKind, SqlSession, TABLE_FORMATS, ViewText, Warehouse,
+    BatchStream, EXPOSE, Input, KEY, Prepared, Relation, RelationKind, SqlSession, TABLE_FORMATS, ViewText, Warehouse,
     WriteMode, WriteSpec, Written,
 };

@@ -76,6 +76,8 @@ pub enum WriteMode {
 
 /// Property of a table: the formats that it is shown in, separated by commas. The Delta log is always there.
 pub const EXPOSE: &str = "lode.expose";
+/// Table property: the columns of the key by which rows are merged, as a JSON array. Such tables keep an index of it.
+pub const KEY: &str = "lode.key";
 /// Formats that a table can be shown in.
 pub const TABLE_FORMATS: [&str; 2] = ["delta", "iceberg"];
 

@@ -17,7 +17,7 @@ mod write;
 pub use change::{Applied, DeadRows, Operation, TableChange, Txn, apply};
 pub use convert::from_stored;
 pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
-pub use delta::{ColumnStats, CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
+pub use delta::{ColumnStats, CommitChanges, CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
 pub use error::LakeError;
 pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
 pub use iceberg::{Exposed, Exposure, expose};

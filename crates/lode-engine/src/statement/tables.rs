@@ -1,4 +1,4 @@
-//! `table_at`, `table_history`, `table_files`: table functions that look into the past and inside of a table.
+//! `table_at`, `table_changes`, `table_history`, `table_files`: table functions that look into the past and inside of a table.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::problem;
 use crate::tables::resolve::Call;
 use crate::tables::{LakeTable, Pins};
 
-pub(crate) const TABLE_FUNCTIONS: [&str; 3] = ["table_at", "table_history", "table_files"];
+pub(crate) const TABLE_FUNCTIONS: [&str; 4] = ["table_at", "table_changes", "table_history", "table_files"];
 const HISTORY_LIMIT: usize = 10_000;
 
 /// Makes the answers that were looked up before planning callable by name.
@@ -66,6 +66,7 @@ fn literal(expr: &Expr) -> Option<String> {
 fn usage(name: &str) -> &'static str {
     match name {
         "table_at" => "table_at('schema.table', 12) or table_at('schema.table', '2026-01-03 10:00:00')",
+        "table_changes" => "table_changes('schema.table', 12), table_changes('schema.table', 12, 15) or with times",
         "table_history" => "table_history('schema.table')",
         _ => "table_files('schema.table')",
     }
@@ -85,6 +86,15 @@ pub(crate) async fn table_function(
             let version = version(catalog, &entry, at).await?;
             let snapshot = catalog.snapshot(&entry, Some(version)).await?;
             Ok(Arc::new(LakeTable::new(catalog.store(), &entry.location, snapshot).map_err(problem::running)?))
+        }
+        ("table_changes", [table, from, to @ ..]) if to.len() <= 1 => {
+            let entry = table_entry(catalog, table, session).await?;
+            let from = first_version(catalog, &entry, from).await?;
+            let to = match to.first() {
+                Some(to) => version(catalog, &entry, to).await?,
+                None => entry.published,
+            };
+            crate::tables::changes::feed(catalog, &entry, from, to).await
         }
         ("table_history", [table]) => history(catalog, &table_entry(catalog, table, session).await?).await,
         ("table_files", [table]) => files(catalog, &table_entry(catalog, table, session).await?).await,
@@ -122,6 +132,18 @@ async fn version(catalog: &Arc<Catalog>, entry: &TableEntry, at: &str) -> Result
             Err(Problem::new(ErrorKind::NotFound, format!("table \"{}\" has no version as old as {at}", entry.name))
                 .fix("`table_history` lists its versions and their times"))
         }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The first version of a feed: one, or the first one after a time.
+async fn first_version(catalog: &Arc<Catalog>, entry: &TableEntry, at: &str) -> Result<SnapshotId, Problem> {
+    let Some(time) = moment(at).filter(|_| at.trim().parse::<i64>().is_err()) else {
+        return version(catalog, entry, at).await;
+    };
+    match DeltaTable::new(catalog.store(), &entry.location).version_at(time).await {
+        Ok(before) => Ok(before.next()),
+        Err(LakeError::NoSnapshot { .. }) => Ok(SnapshotId(0)),
         Err(error) => Err(error.into()),
     }
 }

@@ -2,6 +2,7 @@
 //! seen at the same moment.
 
 mod by_id;
+pub(crate) mod changes;
 mod lake_table;
 pub(crate) mod positions;
 mod reader;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use lode_catalog::{Draft, RelationEntry, quarantine_schema};
-use lode_core::{ErrorKind, Problem, SnapshotId, TableName, WriteMode, WriteSpec, sql_type};
+use lode_core::{ErrorKind, KEY, Problem, SnapshotId, TableName, WriteMode, WriteSpec, sql_type};
 use lode_lake::{DeltaTable, Evolution, SchemaPolicy, Snapshot, TableDefinition};
 
 use super::conform::{is_assignable, storable};
@@ -152,6 +152,14 @@ pub(crate) async fn free_location(inner: &Inner, draft: &Draft, name: &TableName
 
 fn describe(definition: &mut TableDefinition, spec: &WriteSpec) {
     definition.properties.extend(spec.properties.iter().cloned());
+    let is_column = |name: &String| definition.schema.field_with_name(name).is_ok();
+    let key: Option<Vec<String>> = definition.properties.get(KEY).and_then(|key| serde_json::from_str(key).ok());
+    let has_key = key.is_some_and(|key| !key.is_empty() && key.iter().all(is_column));
+    // A table that is made anew has the key that it is given; others keep theirs.
+    let is_given = spec.properties.iter().any(|(name, _)| name == KEY);
+    if !has_key || (spec.mode == WriteMode::Replace && !is_given) {
+        definition.properties.remove(KEY);
+    }
     if spec.comment.is_some() {
         definition.comment.clone_from(&spec.comment);
     }

@@ -6,6 +6,7 @@ mod changes;
 mod checkpoints;
 mod errors;
 mod expressions;
+mod feeds;
 mod fixture;
 mod foreign;
 mod golden;

@@ -280,7 +280,7 @@ impl LogState {
             let raw_path = add.path.clone();
             let (file, vector) = add.into_file()?;
             let raw_path = (encode_path(&file.path) != raw_path).then(|| raw_path.into());
-            Ok(LiveFile { file, has_deletes: vector.is_some(), vector, raw_path })
+            Ok(LiveFile { file, has_deletes: vector.is_some(), vector, only: None, raw_path })
         };
         let adds: Result<Vec<LiveFile>, String> = commit.adds.into_iter().map(whole).collect();
         let adds = adds.map_err(corrupt)?;
@@ -333,6 +333,13 @@ impl LogState {
         {
             step.removed.push((at, file));
         }
+    }
+
+    /// The files that the newest commit added and took out.
+    pub(crate) fn newest_step(&self) -> (Vec<LiveFile>, Vec<LiveFile>) {
+        let Some(step) = self.steps.back() else { return (Vec::new(), Vec::new()) };
+        let added = step.added.iter().filter_map(|at| self.files.get(at).cloned()).collect();
+        (added, step.removed.iter().map(|(_, file)| file.clone()).collect())
     }
 
     /// The snapshot of this state.

@@ -2,6 +2,7 @@
 
 pub(crate) mod action;
 mod cache;
+mod changes;
 mod checkpoint;
 mod commit;
 mod deletion_vector;
@@ -26,6 +27,7 @@ use self::log::{Listing, LogState, read_commit};
 use crate::{DataFile, LakeError, Store, StorePath, TableDefinition, Txn};
 
 pub(crate) use cache::TableCache;
+pub use changes::CommitChanges;
 pub(crate) use commit::apply;
 pub(crate) use deletion_vector::positions;
 pub(crate) use evolve::{create_definition, evolve};
@@ -60,6 +62,8 @@ pub struct LiveFile {
     pub file: Arc<DataFile>,
     pub has_deletes: bool,
     pub(crate) vector: Option<Arc<deletion_vector::Descriptor>>,
+    /// Of all rows, only these.
+    pub(crate) only: Option<Arc<RoaringTreemap>>,
     /// The path as the log has it, where we would write it otherwise.
     pub(crate) raw_path: Option<Arc<str>>,
 }
@@ -260,6 +264,12 @@ impl DeltaTable {
     /// The live rows of a file of `total_rows` rows, for a Parquet scan; `None` when all live.
     /// Errors: as `deleted_rows`.
     pub async fn live_rows(&self, file: &LiveFile, total_rows: u64) -> Result<Option<RowSelection>, LakeError> {
+        if let Some(only) = &file.only {
+            let mut dead = RoaringTreemap::new();
+            dead.insert_range(0..total_rows);
+            dead -= only.as_ref();
+            return Ok(Some(deletion_vector::live_rows(&dead, total_rows)));
+        }
         Ok(self.deleted_rows(file).await?.map(|dead| deletion_vector::live_rows(&dead, total_rows)))
     }
 }
@@ -308,12 +318,15 @@ impl Snapshot {
 impl LiveFile {
     /// The file with all its rows, dead ones too: positions in it are those of its vector.
     pub fn whole(&self) -> Self {
-        Self { has_deletes: false, vector: None, ..self.clone() }
+        Self { has_deletes: false, vector: None, only: None, ..self.clone() }
     }
 
     /// Rows that live; `None` when the file has no statistics.
     pub fn live_row_count(&self) -> Option<u64> {
         let total = self.file.stats.as_ref()?.num_records;
+        if let Some(only) = &self.only {
+            return Some(only.len());
+        }
         Some(total.saturating_sub(self.vector.as_ref().map_or(0, |vector| vector.cardinality)))
     }
 }

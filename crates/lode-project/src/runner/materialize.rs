@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use lode_core::{
-    EXPOSE, OnViolation, Prepared, Problem, Relation, RelationKind, RuleCount, TABLE_FORMATS, TableName, ViewText,
+    EXPOSE, KEY, OnViolation, Prepared, Problem, Relation, RelationKind, RuleCount, TABLE_FORMATS, TableName, ViewText,
     WriteMode, WriteSpec, Written,
 };
 use lode_jobs::{NodeOutcome, NodeStatus};
@@ -139,6 +139,9 @@ async fn write(
         node.config.get("persist_docs").and_then(|docs| docs.get("relation")).and_then(serde_json::Value::as_bool);
     spec.comment = (persists == Some(true) && !node.description.is_empty()).then(|| node.description.clone());
     spec.properties = vec![("lode.model".to_owned(), node.unique_id.clone())];
+    if let Materialized::Incremental(Strategy::Merge { keys, .. }) = &node.materialized {
+        spec.properties.push((KEY.to_owned(), serde_json::json!(keys).to_string()));
+    }
     let formats = node.config.texts("expose");
     if let Some(format) = formats.iter().find(|format| !TABLE_FORMATS.contains(&format.as_str())) {
         return Err(ProjectError::BadConfig {

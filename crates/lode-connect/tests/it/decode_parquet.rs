@@ -13,7 +13,7 @@ use lode_connect::decode::{Format, decode_record, infer};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
-use crate::decode_support::{Files, declared, poison, read, texts, types};
+use crate::decode_support::{Files, declared, poison, read, read_with, texts, types};
 
 fn write(path: &Path, columns: Vec<(&str, ArrayRef)>, group_rows: usize) {
     let batch =
@@ -145,4 +145,30 @@ fn a_file_without_a_declared_column_is_refused_and_one_without_a_row_says_nothin
     assert!(shown.contains("names no declared column; it has: identifier"), "{shown}");
     assert_eq!(read(&both, &plan).unwrap().outcome.undeclared.names, ["more"]);
     assert!(infer(&[none], &Format::Auto, None, None).is_err());
+}
+
+/// Threads that share a file's position would read each other's bytes: a value then comes out wrong, or the file as damaged.
+#[test]
+fn several_threads_read_one_file_right() {
+    let files = Files::new();
+    let path = files.put("a.parquet", "");
+    let rows = 200_000_i64;
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(Int64Array::from_iter_values(0..rows))),
+        ("name", Arc::new(StringArray::from_iter_values((0..rows).map(|id| format!("name {id}"))))),
+        ("twice", Arc::new(Int64Array::from_iter_values((0..rows).map(|id| id * 2)))),
+    ];
+    write(&path, columns, 1_000);
+    let plan = infer(std::slice::from_ref(&path), &Format::Parquet, None, None).unwrap();
+    for _ in 0..5 {
+        let read = read_with(&path, &plan, 8).unwrap();
+        let [ids, twice] = ["id", "twice"].map(|name| {
+            let column = read.batch.column_by_name(name).unwrap();
+            column.as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
+        });
+        assert_eq!(ids, (0..rows).collect::<Vec<_>>());
+        assert_eq!(twice, (0..rows).map(|id| id * 2).collect::<Vec<_>>());
+        let names = read.plain("name");
+        assert!((0..rows).all(|id| names[id as usize] == format!("name {id}")));
+    }
 }

@@ -1,5 +1,6 @@
 //! Parquet: row groups over the workers, values into the plan's columns without loss.
 
+mod chunks;
 mod land;
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::Type as Physical;
 
+use self::chunks::Chunks;
 use super::rescue::{Rescue, write_string};
 use super::run::Tally;
 use super::{DecodePlan, Decoded, DecodedSink, FileError, RawRows, Reject, assemble, input, open_text};
@@ -25,9 +27,14 @@ const BATCH_BYTES: i64 = 4 << 20;
 
 /// Columns of a Parquet file in types that tables have, and its number of rows.
 pub(super) fn payload_schema(file: File, shown_as: &str) -> Result<(SchemaRef, i64), FileError> {
+    let file = chunks(file, shown_as)?;
     let metadata = guarded(shown_as, || load(&file, shown_as))?;
     let fields: Vec<Field> = metadata.schema().fields().iter().map(|field| land::landed_field(field)).collect();
     Ok((Arc::new(Schema::new(fields)), metadata.metadata().file_metadata().num_rows()))
+}
+
+fn chunks(file: File, shown_as: &str) -> Result<Chunks, FileError> {
+    Chunks::new(file).map_err(|error| input::io_error(shown_as, error))
 }
 
 /// Runs `work`; a panic of the Parquet reader over a hostile file is a broken file.
@@ -36,7 +43,7 @@ fn guarded<T>(shown_as: &str, work: impl FnOnce() -> Result<T, FileError>) -> Re
         .unwrap_or_else(|_| Err(input::broken(shown_as, "Parquet", "the reader gave up on its contents")))
 }
 
-fn load(file: &File, shown_as: &str) -> Result<ArrowReaderMetadata, FileError> {
+fn load(file: &Chunks, shown_as: &str) -> Result<ArrowReaderMetadata, FileError> {
     let broken = |error: parquet::errors::ParquetError| {
         let text = error.to_string();
         if text.contains("ncrypt") {
@@ -75,6 +82,7 @@ pub(super) fn decode(
     tally: &Tally,
     notes: &mut Vec<String>,
 ) -> Result<(), FileError> {
+    let file = chunks(file, shown_as)?;
     let metadata = guarded(shown_as, || load(&file, shown_as))?;
     let groups = metadata.metadata().row_groups();
     notes.push(format!("parquet, {} row groups", groups.len()));
@@ -129,7 +137,7 @@ pub(super) fn decode(
 
 #[expect(clippy::too_many_arguments, reason = "one call, all of it state of the file")]
 fn decode_group(
-    file: &File,
+    file: &Chunks,
     shown_as: &str,
     metadata: &ArrowReaderMetadata,
     group: usize,
@@ -139,11 +147,10 @@ fn decode_group(
     sink: &mut (dyn DecodedSink + '_),
 ) -> Result<(), FileError> {
     let broken = |error: String| input::broken(shown_as, "Parquet", error);
-    let file = file.try_clone().map_err(|error| input::io_error(shown_as, error))?;
     let about = metadata.metadata().row_group(group);
     let row_bytes = about.total_byte_size() / about.num_rows().max(1) + 1;
     let batch_rows = (BATCH_BYTES / row_bytes.max(1)).clamp(64, 65_536) as usize;
-    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone())
         .with_row_groups(vec![group])
         .with_batch_size(batch_rows)
         .build()

@@ -11,6 +11,7 @@ mod delta;
 mod error;
 mod file;
 mod iceberg;
+mod keys;
 mod store;
 mod write;
 
@@ -21,4 +22,5 @@ pub use delta::{ColumnStats, CommitChanges, CommitSummary, DeltaTable, LiveFile,
 pub use error::LakeError;
 pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
 pub use iceberg::{Exposed, Exposure, expose};
+pub use keys::{Found, KeyEncoder, KeyIndex, KeySet, MergedRuns, merge_runs};
 pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StoreLocation, StoreOptions, StorePath};

@@ -60,21 +60,20 @@ async fn another_db_needs_adopt() {
 /// Two machines may have a data folder of one name, and one bucket.
 #[tokio::test]
 async fn a_data_folder_of_the_same_name_does_not_own_the_lake_of_a_bucket() {
-    let world = World::new();
-    world.open().await.close().await;
-    let folder = world.data();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() && path.file_name().is_some_and(|name| name != "installation") {
-            std::fs::remove_file(path).unwrap();
+    let (store, folder) = (Store::memory_bucket(), tempfile::tempdir().unwrap());
+    let lose = |names: &[&str]| {
+        for name in names {
+            let _ = std::fs::remove_file(folder.path().join(name));
         }
-    }
-    world.open().await.close().await;
-    std::fs::remove_file(folder.join("installation")).unwrap();
-    for path in ["meta.db", "meta.db-wal", "meta.db-shm"] {
-        let _ = std::fs::remove_file(folder.join(path));
-    }
-    let error = world.try_open().await.unwrap_err();
+    };
+    let db = ["meta.db", "meta.db-wal", "meta.db-shm"];
+    Catalog::open(store.clone(), folder.path(), options()).await.unwrap().close().await;
+    // Only the DB is lost: the folder is still the same one.
+    lose(&db);
+    Catalog::open(store.clone(), folder.path(), options()).await.unwrap().close().await;
+    lose(&db);
+    lose(&["installation"]);
+    let error = Catalog::open(store, folder.path(), options()).await.unwrap_err();
     assert!(matches!(error, CatalogError::Owned { .. }), "{error}");
 }
 

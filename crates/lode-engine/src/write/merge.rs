@@ -1,16 +1,17 @@
 //! Rows by key: new rows take the place of old ones, and only files that hold a touched key change.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::datatypes::SchemaRef;
-use arrow::row::{RowConverter, Rows as KeyRows, SortField};
-use datafusion::common::ScalarValue;
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::{HashSet, ScalarValue};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
+use datafusion::logical_expr::Accumulator;
 use futures::TryStreamExt;
 
 use lode_core::{ErrorKind, Problem, nearest};
+use lode_lake::{KeyEncoder, TableDefinition};
 
 use super::Rows;
 use super::lane::{Lane, LaneEnd, Shared};
@@ -22,27 +23,38 @@ use crate::problem;
 
 /// Bytes that a key takes beyond its own: its place in a hash table that may just have doubled, and its allocation.
 const KEY_OVERHEAD_BYTES: usize = 96;
+/// Bytes of a key that is a number: in a hash table that may just have doubled, and in the sorted list.
+const NUMBER_BYTES: usize = 64;
 /// Characters of a key's value in an error.
 const KEY_CHARS: usize = 80;
 
 /// The keys of the incoming rows. A key with a NULL in it equals no other, as in SQL.
 pub(crate) struct Keys {
     pub(super) columns: Vec<String>,
-    converter: RowConverter,
-    known: HashSet<Box<[u8]>>,
+    known: Known,
+    /// Lowest and highest value of the first key column.
+    reach: Option<(MinAccumulator, MaxAccumulator)>,
     /// Whether several rows may have one key.
     keeps_all: bool,
     /// The part of the statements' memory that `known` takes.
     memory: MemoryReservation,
 }
 
+enum Known {
+    /// By the numbers that the key index knows them by.
+    Numbers { encoder: KeyEncoder, set: HashSet<u128> },
+    /// Keys of types that make no number.
+    Rows { converter: RowConverter, set: HashSet<Box<[u8]>> },
+}
+
 impl Keys {
     fn new(
         columns: &[String],
         keeps_all: bool,
-        schema: &SchemaRef,
+        definition: &TableDefinition,
         pool: &Arc<dyn MemoryPool>,
     ) -> Result<Self, Problem> {
+        let schema = &definition.schema;
         let fields: Result<Vec<SortField>, Problem> = columns
             .iter()
             .map(|name| {
@@ -58,9 +70,20 @@ impl Keys {
                 Ok(SortField::new(field.data_type().clone()))
             })
             .collect();
-        let converter = RowConverter::new(fields?).map_err(|error| problem::arrow(&error))?;
+        let fields = fields?;
+        let known = match KeyEncoder::new(definition, columns) {
+            Some(encoder) => Known::Numbers { encoder, set: HashSet::new() },
+            None => {
+                let converter = RowConverter::new(fields).map_err(|error| problem::arrow(&error))?;
+                Known::Rows { converter, set: HashSet::new() }
+            }
+        };
+        let reach = columns.first().and_then(|name| schema.field_with_name(name).ok()).and_then(|field| {
+            let lowest = MinAccumulator::try_new(field.data_type()).ok()?;
+            Some((lowest, MaxAccumulator::try_new(field.data_type()).ok()?))
+        });
         let memory = MemoryConsumer::new("merge keys").register(pool);
-        Ok(Self { columns: columns.to_vec(), converter, known: HashSet::new(), keeps_all, memory })
+        Ok(Self { columns: columns.to_vec(), known, reach, keeps_all, memory })
     }
 
     fn columns_of(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, Problem> {
@@ -70,32 +93,64 @@ impl Keys {
         self.columns.iter().map(column).collect()
     }
 
-    fn rows_of(&self, columns: &[ArrayRef]) -> Result<KeyRows, Problem> {
-        self.converter.convert_columns(columns).map_err(|error| problem::arrow(&error))
+    fn is_empty(&self) -> bool {
+        match &self.known {
+            Known::Numbers { set, .. } => set.is_empty(),
+            Known::Rows { set, .. } => set.is_empty(),
+        }
+    }
+
+    /// For the key index: the encoder, and all keys in order. `None` for keys that it cannot hold.
+    pub(super) fn numbers(&self) -> Option<(&KeyEncoder, Vec<u128>)> {
+        let Known::Numbers { encoder, set } = &self.known else { return None };
+        let mut numbers: Vec<u128> = set.iter().copied().collect();
+        numbers.sort_unstable();
+        Some((encoder, numbers))
     }
 
     /// Takes note of rows. Errors: `Full` when the keys exceed the memory of statements; `Data` for a second row of a key
     /// where there may be one.
     fn note(&mut self, batch: &RecordBatch) -> Result<(), Problem> {
         let columns = self.columns_of(batch)?;
-        let rows = self.rows_of(&columns)?;
-        let bytes_of = |row: &[u8]| row.len() + KEY_OVERHEAD_BYTES;
-        // Asked for before it is taken; what known keys did not need goes back.
-        let most = rows.iter().map(|row| bytes_of(row.as_ref())).sum();
-        self.memory.try_grow(most).map_err(problem::running)?;
-        let mut taken = 0;
-        for (at, row) in rows.iter().enumerate() {
-            if has_null(&columns, at) {
-                continue;
-            }
-            if self.known.insert(Box::from(row.as_ref())) {
-                taken += bytes_of(row.as_ref());
-            } else if !self.keeps_all {
-                return Err(self.second_row(&columns, at));
-            }
+        if let (Some((lowest, highest)), Some(first)) = (&mut self.reach, columns.first()) {
+            let first = std::slice::from_ref(first);
+            lowest.update_batch(first).and_then(|()| highest.update_batch(first)).map_err(problem::running)?;
         }
+        let mut second = None;
+        // Asked for before it is taken; what known keys did not need goes back.
+        let (most, taken) = match &mut self.known {
+            Known::Numbers { encoder, set } => {
+                let keys = encoder.encode(batch).map_err(no_key)?;
+                let most = keys.keys.len() * NUMBER_BYTES;
+                self.memory.try_grow(most).map_err(problem::running)?;
+                let before = set.len();
+                for (at, key) in keys.present() {
+                    if !set.insert(key) && !self.keeps_all {
+                        second = Some(at);
+                        break;
+                    }
+                }
+                (most, (set.len() - before) * NUMBER_BYTES)
+            }
+            Known::Rows { converter, set } => {
+                let rows = converter.convert_columns(&columns).map_err(|error| problem::arrow(&error))?;
+                let bytes_of = |row: &[u8]| row.len() + KEY_OVERHEAD_BYTES;
+                let most = rows.iter().map(|row| bytes_of(row.as_ref())).sum();
+                self.memory.try_grow(most).map_err(problem::running)?;
+                let mut taken = 0;
+                for (at, row) in rows.iter().enumerate().filter(|(at, _)| !has_null(&columns, *at)) {
+                    if set.insert(Box::from(row.as_ref())) {
+                        taken += bytes_of(row.as_ref());
+                    } else if !self.keeps_all {
+                        second = Some(at);
+                        break;
+                    }
+                }
+                (most, taken)
+            }
+        };
         self.memory.shrink(most - taken);
-        Ok(())
+        second.map_or(Ok(()), |at| Err(self.second_row(&columns, at)))
     }
 
     /// Which of the two rows would win depends on chance: refused, as by PostgreSQL (21000).
@@ -118,27 +173,39 @@ impl Keys {
     }
 
     /// Lowest and highest value of the first key column; `None` without keys.
-    pub(super) fn reach(&self) -> Result<Option<(ScalarValue, ScalarValue)>, Problem> {
-        // Bytes of keys compare as the keys do, first column first.
-        let (Some(lowest), Some(highest)) = (self.known.iter().min(), self.known.iter().max()) else {
-            return Ok(None);
-        };
-        let parser = self.converter.parser();
-        let ends = [parser.parse(lowest), parser.parse(highest)];
-        let columns = self.converter.convert_rows(ends).map_err(|error| problem::arrow(&error))?;
-        let Some(first) = columns.first() else { return Ok(None) };
-        let end = |at| ScalarValue::try_from_array(first, at).map_err(problem::running);
-        Ok(Some((end(0)?, end(1)?)))
+    pub(super) fn reach(&mut self) -> Result<Option<(ScalarValue, ScalarValue)>, Problem> {
+        let Some((lowest, highest)) = &mut self.reach else { return Ok(None) };
+        let lowest = lowest.evaluate().map_err(problem::running)?;
+        let highest = highest.evaluate().map_err(problem::running)?;
+        Ok((!lowest.is_null() && !highest.is_null()).then_some((lowest, highest)))
     }
 
     /// Which old rows have a key that no new row has.
     pub(super) fn untouched(&self, batch: &RecordBatch) -> Result<BooleanArray, Problem> {
-        let columns = self.columns_of(batch)?;
-        let rows = self.rows_of(&columns)?;
-        let stays =
-            |(at, row): (usize, arrow::row::Row<'_>)| has_null(&columns, at) || !self.known.contains(row.as_ref());
-        Ok(rows.iter().enumerate().map(|pair| Some(stays(pair))).collect())
+        match &self.known {
+            Known::Numbers { encoder, set } => {
+                let keys = encoder.encode(batch).map_err(no_key)?;
+                let mut stays = vec![true; keys.keys.len()];
+                for (at, key) in keys.present() {
+                    if let Some(stays) = stays.get_mut(at) {
+                        *stays = !set.contains(&key);
+                    }
+                }
+                Ok(BooleanArray::from(stays))
+            }
+            Known::Rows { converter, set } => {
+                let columns = self.columns_of(batch)?;
+                let rows = converter.convert_columns(&columns).map_err(|error| problem::arrow(&error))?;
+                let stays =
+                    |(at, row): (usize, arrow::row::Row<'_>)| has_null(&columns, at) || !set.contains(row.as_ref());
+                Ok(rows.iter().enumerate().map(|pair| Some(stays(pair))).collect())
+            }
+        }
     }
+}
+
+fn no_key(reason: String) -> Problem {
+    Problem::new(ErrorKind::Data, format!("a key cannot be compared: {reason}")).fix("correct the value")
 }
 
 fn has_null(columns: &[ArrayRef], at: usize) -> bool {
@@ -157,7 +224,7 @@ impl Inner {
         keeps_all: bool,
     ) -> Result<LaneEnd, Problem> {
         let pool = &self.sessions.base().runtime_env().memory_pool;
-        let mut keys = Keys::new(columns, keeps_all, &shared.definition.schema, pool)?;
+        let mut keys = Keys::new(columns, keeps_all, &shared.definition, pool)?;
         if columns.is_empty() {
             return Err(Problem::new(ErrorKind::Config, "a merge needs a key").fix("set `unique_key`"));
         }
@@ -176,10 +243,9 @@ impl Inner {
             })
             .await?;
         let mut end = LaneEnd::sum(shared, [end]);
-        let keys = Arc::new(keys);
         if target.rewrite {
-            end.take(self.rewrite_all(target, shared, Some(keys)).await?);
-        } else if let Some(table) = Old::of(self, target).filter(|_| !keys.known.is_empty()) {
+            end.take(self.rewrite_all(target, shared, Some(Arc::new(keys))).await?);
+        } else if let Some(table) = Old::of(self, target).filter(|_| !keys.is_empty()) {
             let dead = self.rows_with_keys(&table, shared, keys).await?;
             end.take(self.retire(&table, shared, dead).await?);
         }

@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt, future};
 
 use lode_catalog::{CatalogChange, CatalogError, Counts, Draft, Pipeline, PipelineKind, SealContent};
 use lode_core::{BatchStream, Prepared, Problem, SnapshotId, WriteMode, WriteSpec, Written, fail};
-use lode_lake::{Operation, TableChange};
+use lode_lake::{DeltaTable, KeyEncoder, Operation, TableChange, TableDefinition, merge_runs};
 
 pub(crate) use change::{NewRows, Repeats, RowChange};
 pub(crate) use conform::storable;
@@ -31,6 +31,9 @@ use crate::plan::Planned;
 use crate::problem;
 use lane::{Lane, LaneEnd, Shared};
 use target::Target;
+
+/// Entries of key runs that a write merges behind itself; larger ones wait for maintenance.
+const TENDED_ENTRIES: u64 = 1 << 20;
 
 /// What is to be written.
 pub(crate) enum Rows {
@@ -129,7 +132,24 @@ impl Inner {
         }
         let content = SealContent { fingerprints, inputs, tables, catalog, counts, ..SealContent::default() };
         let written = self.publish(draft, content, spec, rules).await?;
+        if reads_target {
+            self.tend_runs(&target, &shared.definition, written.snapshot).await;
+        }
         Ok(Written { table: Some(shared.definition.id), ..written })
+    }
+
+    /// Merges small runs of the key index, so that looks at it stay cheap. The rows are there already: what fails here is
+    /// tried again behind the next write.
+    async fn tend_runs(&self, target: &Target, definition: &TableDefinition, at: SnapshotId) {
+        let Some(encoder) = KeyEncoder::of_table(definition) else { return };
+        let (store, location) = (self.catalog.store().clone(), target.location.clone());
+        let work = async move {
+            let snapshot = DeltaTable::new(&store, &location).snapshot(Some(at)).await?;
+            merge_runs(&store, &location, &snapshot, &encoder, TENDED_ENTRIES).await
+        };
+        if let Err(error) = self.cpu.run(async move { work.await.map_err(Problem::from) }).await {
+            tracing::warn!(table = %definition.name, %error, "runs of the key index were not merged");
+        }
     }
 
     async fn publish(

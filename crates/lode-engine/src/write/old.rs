@@ -7,7 +7,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::Column;
+use datafusion::common::{Column, ScalarValue};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
@@ -15,7 +15,7 @@ use futures::{TryStreamExt, future};
 use roaring::RoaringTreemap;
 
 use lode_core::{Problem, SqlSession};
-use lode_lake::{DataFile, DeadRows, DeltaTable, LiveFile, Snapshot, Store};
+use lode_lake::{DataFile, DeadRows, DeltaTable, Found, KeyIndex, LiveFile, Snapshot, Store};
 
 use super::conform::conform;
 use super::lane::Shared;
@@ -86,17 +86,31 @@ impl Inner {
         Ok(Moved::sum(parts))
     }
 
-    /// The old rows that have a key of the new ones. Only files whose statistics reach the keys are opened.
+    /// The old rows that have a key of the new ones: by the key index, and in files that it does not cover by looking, if
+    /// their statistics reach the keys.
     pub(super) async fn rows_with_keys(
         &self,
         table: &Arc<Old>,
         shared: &Arc<Shared>,
-        keys: Arc<Keys>,
+        mut keys: Keys,
     ) -> Result<Dead, Problem> {
-        let files = {
+        let reach = keys.reach()?;
+        let keys = Arc::new(keys);
+        let (mut dead, uncovered) = {
             let (table, keys) = (Arc::clone(table), Arc::clone(&keys));
-            self.cpu.run(async move { table.files_in_reach(&keys) }).await?
+            let indexed = self.cpu.run(async move { table.indexed(&keys).await }).await?;
+            indexed.map_or((Dead::new(), None), |found| (found.rows, Some(found.uncovered)))
         };
+        let mut files = match &uncovered {
+            Some(uncovered) if uncovered.is_empty() => Vec::new(),
+            _ => {
+                let (table, columns) = (Arc::clone(table), keys.columns.clone());
+                self.cpu.run(async move { table.files_in_reach(&columns, reach) }).await?
+            }
+        };
+        if let Some(uncovered) = uncovered {
+            files.retain(|at| uncovered.binary_search(at).is_ok());
+        }
         let work = split(files, table, self.options.partitions).into_iter().map(|chunk| {
             let (table, keys, schema) = (Arc::clone(table), Arc::clone(&keys), Arc::clone(&shared.definition.schema));
             self.cpu.spawn(async move {
@@ -113,7 +127,8 @@ impl Inner {
         });
         let work: Vec<_> = work.collect();
         let parts = future::try_join_all(work.into_iter().map(|part| async move { part.join().await? })).await?;
-        Ok(parts.into_iter().flatten().collect())
+        dead.extend(parts.into_iter().flatten());
+        Ok(dead)
     }
 
     /// Takes rows out of the table: by a vector, by writing the rest of their file anew, or with the whole file.
@@ -227,10 +242,21 @@ impl Old {
         Ok(table.deleted_rows(file).await?.unwrap_or_default())
     }
 
+    /// What the key index knows of the keys; `None` for keys that it cannot hold.
+    async fn indexed(&self, keys: &Keys) -> Result<Option<Found>, Problem> {
+        let Some((encoder, numbers)) = keys.numbers() else { return Ok(None) };
+        let index = KeyIndex::open(&self.store, &self.location, &self.snapshot, encoder).await?;
+        Ok(Some(index.find(&numbers).await?))
+    }
+
     /// Files whose statistics do not rule out that they hold a touched key.
-    fn files_in_reach(&self, keys: &Keys) -> Result<Vec<usize>, Problem> {
+    fn files_in_reach(
+        &self,
+        columns: &[String],
+        reach: Option<(ScalarValue, ScalarValue)>,
+    ) -> Result<Vec<usize>, Problem> {
         let all = || (0..self.snapshot.files.len()).collect::<Vec<usize>>();
-        let (Some(column), Some((lowest, highest))) = (keys.columns.first(), keys.reach()?) else { return Ok(all()) };
+        let (Some(column), Some((lowest, highest))) = (columns.first(), reach) else { return Ok(all()) };
         let table =
             LakeTable::new(&self.store, &self.location, Arc::clone(&self.snapshot)).map_err(problem::running)?;
         let schema = table.schema();

@@ -1,5 +1,9 @@
 //! MERGE, UPDATE … FROM and DELETE … USING. Results are those of PostgreSQL 15.
 
+use std::collections::BTreeMap;
+
+use lode_core::{KEY, Warehouse as _, WriteMode, WriteSpec};
+
 use crate::fixture::Fixture;
 
 async fn tables(fixture: &Fixture) {
@@ -142,5 +146,48 @@ async fn a_merge_takes_values_of_every_type() {
                 "2|a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a12|10:11:00|1 day|[2]|\\x01|[x, ]|NaN",
             ]
         );
+    }
+}
+
+/// Rows of a keyed table after many merges, whether its keys are found by the index or by looking.
+#[tokio::test]
+async fn many_merges_into_a_table_with_a_key_give_the_newest_rows() {
+    for (fixture, is_text) in fixtures().await.into_iter().zip([false, true]) {
+        let key = if is_text { "'k' || v" } else { "v" };
+        let build = async |from: u64, step: u64, count: u64, state: u64, mode: WriteMode| {
+            let mut spec = WriteSpec::new("silver.k".parse().unwrap(), mode);
+            spec.properties.push((KEY.to_owned(), r#"["id"]"#.to_owned()));
+            let sql = format!(
+                "select {key} as id, {state}::bigint as state from generate_series({from}, {}, {step}) as s(v)",
+                from + (count - 1) * step
+            );
+            let prepared = fixture.engine.prepare(&sql, &fixture.session).await.unwrap();
+            fixture.engine.write(&prepared, &spec).await.unwrap();
+        };
+        let merge = || WriteMode::Merge { keys: vec!["id".into()], keeps_all: false };
+        let mut model: BTreeMap<u64, u64> = (0..500).map(|key| (key, 0)).collect();
+        build(0, 1, 500, 0, WriteMode::Replace).await;
+        for round in 1..30_u64 {
+            let (from, step) = (round * 37 % 400, 1 + round % 5);
+            build(from, step, 40, round, merge()).await;
+            model.extend((0..40).map(|at| (from + at * step, round)));
+            if round % 9 == 0 {
+                let gone = round * 7;
+                let gone_key = if is_text { format!("'k{gone}'") } else { gone.to_string() };
+                fixture.must(&format!("delete from silver.k where id = {gone_key}")).await;
+                model.remove(&gone);
+            }
+            // Lost, the index costs time and no row.
+            if round == 20 {
+                std::fs::remove_dir_all(fixture.in_lake("silver/k/_lode/idx")).unwrap();
+            }
+        }
+        let id = if is_text { "substr(id, 2)::bigint" } else { "id" };
+        let rows = fixture.must(&format!("select {id} as n, state from silver.k order by 1")).await;
+        assert_eq!(rows, model.iter().map(|(key, state)| format!("{key}|{state}")).collect::<Vec<_>>());
+        let runs = std::fs::read_dir(fixture.in_lake("silver/k/_lode/idx")).unwrap();
+        let runs = runs.filter(|run| run.as_ref().unwrap().file_name().to_string_lossy().ends_with(".kix")).count();
+        // Where files are written anew, runs of old files wait for a vacuum.
+        assert!((1..if is_text { 40 } else { 20 }).contains(&runs), "{runs} runs");
     }
 }

@@ -183,14 +183,7 @@ fn bitmap(bytes: &[u8]) -> Result<RoaringTreemap, String> {
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
-        }
-    }
-    !crc
+    crc32fast::hash(bytes)
 }
 
 /// Source: ZeroMQ RFC 32. A rest of less than four bytes is left out: callers have none.

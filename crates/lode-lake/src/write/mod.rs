@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use self::stats::Leaf;
 use crate::delta::schema::{stored_field, stored_schema};
+use crate::keys::{KeyEncoder, RunBuilder};
 use crate::store::{io_cause, io_error};
 use crate::{DataFile, FileSink, LakeError, Store, StorePath, TableDefinition, WriterOptions, convert};
 
@@ -48,6 +49,8 @@ pub(crate) struct Writer {
     done: Vec<DataFile>,
     rows: u64,
     clock: u64,
+    /// In a table with a key: the keys of what is written, and the places of the key's columns.
+    keys: Option<(RunBuilder, Vec<usize>)>,
 }
 
 struct Column {
@@ -66,6 +69,9 @@ struct Open {
     has_nan: Vec<bool>,
     used: u64,
     in_progress: usize,
+    rows: u64,
+    /// Number among the files of the key index.
+    number: u32,
 }
 
 /// The sink, until it is taken out to be finished.
@@ -96,6 +102,10 @@ impl Writer {
         });
         let partition =
             definition.partition_by.iter().filter_map(|name| definition.schema.index_of(name).ok()).collect();
+        let keys = KeyEncoder::of_table(definition).and_then(|encoder| {
+            let places = encoder.places(&stored)?;
+            Some((RunBuilder::new(store, location.trim_matches('/'), encoder), places))
+        });
         Self {
             store: store.clone(),
             location: location.trim_matches('/').to_owned(),
@@ -112,6 +122,7 @@ impl Writer {
             done: Vec::new(),
             rows: 0,
             clock: 0,
+            keys,
             definition: definition.clone(),
         }
     }
@@ -227,6 +238,15 @@ impl Writer {
             }
             let Some(open) = self.open.get_mut(key) else { continue };
             open.used = self.clock;
+            if let Some((builder, places)) = &mut self.keys {
+                let columns: Vec<ArrayRef> = places.iter().filter_map(|at| part.columns().get(*at).cloned()).collect();
+                let keys = builder.encoder().encode_stored(&columns).map_err(|reason| LakeError::Schema {
+                    message: format!("a key of table \"{}\": {reason}", self.table),
+                    fix: "correct the value".into(),
+                })?;
+                builder.add(open.number, open.rows, &keys)?;
+            }
+            open.rows += part.num_rows() as u64;
             stats::mark_nans(part.columns(), &mut open.has_nan);
             open.writer.write(&part).map_err(|error| parquet_error(&self.table, &open.path, error))?;
             open.in_progress = open.writer.in_progress_size();
@@ -282,7 +302,9 @@ impl Writer {
         let writer = ArrowWriter::try_new_with_options(sink, Arc::clone(&self.stored), options)
             .map_err(|error| parquet_error(&self.table, &path, error))?;
         let has_nan = vec![false; self.leaves.len()];
-        Ok(Open { order, writer, path, partition_values, has_nan, used: self.clock, in_progress: 0 })
+        let number = self.keys.as_mut().map_or(0, |(builder, _)| builder.file(&path));
+        let used = self.clock;
+        Ok(Open { order, writer, path, partition_values, has_nan, used, in_progress: 0, rows: 0, number })
     }
 
     fn close(&mut self, mut open: Open) -> Result<(), LakeError> {
@@ -308,6 +330,9 @@ impl Writer {
         open.sort_unstable_by_key(|open| open.order);
         for file in open {
             self.close(file)?;
+        }
+        if let Some((builder, _)) = self.keys.take() {
+            builder.finish(&mut self.done)?;
         }
         Ok(self.done)
     }

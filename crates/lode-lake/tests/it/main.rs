@@ -11,6 +11,7 @@ mod damage;
 mod evolve;
 mod faults;
 mod iceberg;
+mod keys;
 mod log;
 mod remote;
 mod stats;

@@ -1,6 +1,6 @@
 //! The catalog of one lake, as one process sees it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use lode_core::{Clock, Epoch, Fence, PipelineId, Problem, SnapshotId, TableId, TableName, fail};
+use lode_core::{AttemptId, Clock, Epoch, Fence, PipelineId, Problem, SnapshotId, TableId, TableName, fail};
 use lode_lake::{DeltaTable, Snapshot, Store, StorePath};
 
 use crate::db::MetaDb;
@@ -31,6 +31,8 @@ pub type ArrowHook = Arc<dyn Fn(&'static str) -> BoxFuture<'static, Result<(), P
 pub struct Catalog {
     store: Store,
     db: MetaDb,
+    /// Writings that are under way.
+    pub(crate) attempts: Arc<Mutex<HashSet<AttemptId>>>,
     data_dir: PathBuf,
     clock: Arc<dyn Clock>,
     fence: Fence,
@@ -189,6 +191,7 @@ impl Catalog {
         let catalog = Arc::new(Self {
             store,
             db,
+            attempts: Arc::default(),
             data_dir: data_dir.to_owned(),
             clock: options.clock,
             fence,

@@ -20,7 +20,7 @@ pub use catalog::{
     ArrowHook, Catalog, FileRow, FileState, OpenOptions, Pipeline, PipelineKind, PipelineState, PipelineStatus,
     RelationEntry, RunRow, TableEntry, ViewEntry,
 };
-pub use epoch::{CatalogChange, Counts, Draft, FAIL_POINTS, Published, Seal, SealContent};
+pub use epoch::{Attempt, CatalogChange, Counts, Draft, FAIL_POINTS, Published, Seal, SealContent, TableTurn};
 pub use error::CatalogError;
 pub use lock::DataLock;
 pub use quarantine::{QuarantineRows, RejectedRow, quarantine_schema};

@@ -7,14 +7,18 @@ mod dialect;
 mod engine;
 mod expect;
 mod functions;
+mod maintain;
 mod parse;
 mod plan;
 mod problem;
 mod session;
 mod statement;
 mod tables;
+mod verify;
 mod write;
 
 pub use engine::Engine;
+pub use maintain::{CompactionReport, RETENTION};
 pub use session::EngineOptions;
 pub use statement::{Script, StatementResult};
+pub use verify::VerifyReport;

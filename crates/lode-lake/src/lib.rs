@@ -13,14 +13,16 @@ mod file;
 mod iceberg;
 mod keys;
 mod store;
+mod vacuum;
 mod write;
 
 pub use change::{Applied, DeadRows, Operation, TableChange, Txn, apply};
 pub use convert::from_stored;
 pub use definition::{Constraint, Evolution, SchemaPolicy, TableDefinition};
-pub use delta::{ColumnStats, CommitChanges, CommitSummary, DeltaTable, LiveFile, LogCommit, Snapshot};
+pub use delta::{ColumnStats, CommitChanges, CommitSummary, Compaction, DeltaTable, LiveFile, LogCommit, Snapshot};
 pub use error::LakeError;
 pub use file::{DataFile, FileStats, TableWriter, WriterOptions};
 pub use iceberg::{Exposed, Exposure, expose};
 pub use keys::{Found, KeyEncoder, KeyIndex, KeySet, MergedRuns, merge_runs};
 pub use store::{Fault, FaultPlan, FileSink, ObjectMeta, Put, Store, StoreLocation, StoreOptions, StorePath};
+pub use vacuum::{VacuumOptions, VacuumReport, vacuum};

@@ -12,7 +12,7 @@ use tokio::sync::OwnedMutexGuard;
 use lode_core::PipelineId;
 
 use super::SealContent;
-use crate::{Catalog, CatalogChange, CatalogError};
+use crate::{Catalog, CatalogChange, CatalogError, TableEntry};
 
 #[derive(Default)]
 pub(crate) struct Claims {
@@ -57,6 +57,11 @@ impl Claims {
         self.unfinished.lock().remove(&pipeline);
     }
 
+    fn unfinished_on(&self, keys: &BTreeSet<String>) -> Option<PipelineId> {
+        let unfinished = self.unfinished.lock();
+        unfinished.iter().find(|(_, held)| !held.is_disjoint(keys)).map(|(pipeline, _)| *pipeline)
+    }
+
     /// Another pipeline whose unfinished epoch changes one of `keys`.
     fn held_up_by(&self, pipeline: PipelineId, keys: &BTreeSet<String>) -> Option<PipelineId> {
         let unfinished = self.unfinished.lock();
@@ -64,7 +69,24 @@ impl Claims {
     }
 }
 
+/// No epoch of this process goes from seal to publish on a table while this is held.
+pub struct TableTurn {
+    _claimed: Claimed,
+}
+
 impl Catalog {
+    /// Waits for a turn on a table, for a commit that no epoch makes.
+    /// Errors: those of a pipeline with an unfinished epoch on the table.
+    pub async fn table_turn(&self, table: &TableEntry) -> Result<TableTurn, CatalogError> {
+        let keys: BTreeSet<String> = [table.location.clone(), format!("name:{}", table.name)].into();
+        loop {
+            let claimed = self.claims.take(&keys).await;
+            let Some(other) = self.claims.unfinished_on(&keys) else { return Ok(TableTurn { _claimed: claimed }) };
+            drop(claimed);
+            self.recover(other).await?;
+        }
+    }
+
     /// Waits until no other epoch of this process changes the same tables or names, finishing one that was left.
     /// Errors: those of the other pipeline, `Blocked` first of all.
     pub(crate) async fn claim(&self, pipeline: PipelineId, content: &SealContent) -> Result<Claimed, CatalogError> {

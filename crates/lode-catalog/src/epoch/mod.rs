@@ -16,10 +16,11 @@ mod publish;
 mod recover;
 mod seal;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 
@@ -29,6 +30,7 @@ use lode_lake::{Operation, TableChange};
 use crate::{Catalog, CatalogError, FileRow, Pipeline};
 
 pub(crate) use apply::app_id;
+pub use claims::TableTurn;
 pub(crate) use claims::{Claims, claim_keys};
 pub(crate) use publish::cut;
 pub(crate) use seal::read_seal;
@@ -119,12 +121,39 @@ impl Seal {
     pub(crate) const FORMAT: u32 = 1;
 }
 
+/// A writing that is under way in this process: its files are not for a vacuum.
+pub struct Attempt {
+    pub id: AttemptId,
+    running: Arc<Mutex<HashSet<AttemptId>>>,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.running.lock().remove(&self.id);
+    }
+}
+
+impl Catalog {
+    /// Begins a writing whose files are named by its id.
+    pub fn attempt(&self) -> Attempt {
+        let (id, running) = (AttemptId::random(), Arc::clone(&self.attempts));
+        running.lock().insert(id);
+        Attempt { id, running }
+    }
+
+    /// Whether a writing that is under way in this process made a file, by its name.
+    pub fn is_being_written(&self, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        self.attempts.lock().iter().any(|id| name.starts_with(&id.to_string()))
+    }
+}
+
 /// The next epoch of a pipeline, not sealed yet. Dropping it forgets everything.
 pub struct Draft {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) pipeline: Pipeline,
     pub(crate) epoch: Epoch,
-    pub(crate) attempt: AttemptId,
+    pub(crate) attempt: Attempt,
     pub(crate) previous: Option<Seal>,
     pub(crate) _turn: OwnedMutexGuard<()>,
 }
@@ -157,7 +186,7 @@ impl Draft {
 
     /// Names the files that this draft writes.
     pub fn attempt(&self) -> AttemptId {
-        self.attempt
+        self.attempt.id
     }
 
     /// The newest seal: the only truth of where the source stands.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lode_core::{AttemptId, Epoch, PipelineId};
+use lode_core::{Epoch, PipelineId};
 use lode_lake::LakeError;
 
 use super::seal::Sealed;
@@ -153,7 +153,7 @@ impl Catalog {
             catalog: Arc::clone(self),
             pipeline: self.record(pipeline.id).await?.pipeline,
             epoch: previous.as_ref().map_or(Epoch::ZERO, |seal| seal.epoch).next(),
-            attempt: AttemptId::random(),
+            attempt: self.attempt(),
             previous,
             _turn: turn,
         })

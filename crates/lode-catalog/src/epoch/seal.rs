@@ -70,7 +70,7 @@ impl Draft {
             pipeline: self.pipeline.id,
             epoch: self.epoch,
             fence: catalog.fence(),
-            attempt: self.attempt,
+            attempt: self.attempt.id,
             sealed_at: catalog.seal_time(),
             lode_version: env!("CARGO_PKG_VERSION").to_owned(),
             content,

@@ -21,6 +21,7 @@ use parking_lot::RwLock;
 use lode_core::{Input, TableName};
 
 pub(crate) use lake_table::LakeTable;
+pub(crate) use stats::{FileStatistics, file_statistics};
 
 use crate::session::DATABASE;
 

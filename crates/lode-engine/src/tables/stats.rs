@@ -70,6 +70,24 @@ enum Side {
     Max,
 }
 
+/// What the log says of a file, column by column of the table.
+pub(crate) struct FileStatistics {
+    pub(crate) rows: Option<u64>,
+    pub(crate) columns: Vec<ColumnStatistics>,
+}
+
+pub(crate) fn file_statistics(live: &LiveFile, snapshot: &Snapshot) -> FileStatistics {
+    let stored = snapshot.definition.stored_schema();
+    let mut columns = of_file(live, stored.fields()).column_statistics;
+    // A partition column stands in the log, not in the file's statistics.
+    for (column, field) in columns.iter_mut().zip(snapshot.schema().fields()) {
+        if snapshot.definition.partition_by.contains(field.name()) {
+            *column = ColumnStatistics::new_unknown();
+        }
+    }
+    FileStatistics { rows: live.file.stats.as_ref().map(|stats| stats.num_records), columns }
+}
+
 /// Statistics of one file for `fields`, exact where the format keeps them exact.
 pub(crate) fn of_file(live: &LiveFile, fields: &[FieldRef]) -> Statistics {
     let Some(stats) = &live.file.stats else {

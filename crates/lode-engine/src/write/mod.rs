@@ -22,7 +22,8 @@ use lode_core::{BatchStream, Prepared, Problem, SnapshotId, WriteMode, WriteSpec
 use lode_lake::{DeltaTable, KeyEncoder, Operation, TableChange, TableDefinition, merge_runs};
 
 pub(crate) use change::{NewRows, Repeats, RowChange};
-pub(crate) use conform::storable;
+pub(crate) use conform::{conform, storable};
+pub(crate) use old::Old as OldFiles;
 pub(crate) use target::free_location;
 
 use crate::engine::{Inner, single};
@@ -34,6 +35,9 @@ use target::Target;
 
 /// Entries of key runs that a write merges behind itself; larger ones wait for maintenance.
 const TENDED_ENTRIES: u64 = 1 << 20;
+
+/// Tries of a write whose table is changed by others while it runs.
+const TRIES: usize = 8;
 
 /// What is to be written.
 pub(crate) enum Rows {
@@ -88,21 +92,30 @@ impl Inner {
     ) -> Result<Written, Problem> {
         let pipeline = self.catalog.pipeline(author.kind, &spec.target.to_string(), None).await?;
         let plan = if let Rows::Plan(prepared) = &rows { Some(prepared.clone()) } else { None };
-        match self.write_once(&pipeline, author, rows, spec).await {
-            Err(Attempt::SealLost(error)) => {
-                // Another process sealed this number; the rows are read anew, as its epoch may have changed them.
-                let Some(prepared) = plan else { return Err(error.into()) };
-                let session = Planned::of(&prepared)?.session.clone();
-                let statement = single(&prepared.sql, &session.origin)?;
-                let is_insert =
-                    matches!(&statement, Statement::Statement(inner) if matches!(inner.as_ref(), Sql::Insert(_)));
-                let again = match is_insert {
-                    true => self.plan_insert(statement, &prepared.sql, &session, &spec.target).await?,
-                    false => self.plan(statement, &prepared.sql, &session).await?,
-                };
-                self.write_once(&pipeline, author, Rows::Plan(again), spec).await.map_err(Attempt::into_problem)
+        let (mut rows, mut tries) = (rows, 1);
+        loop {
+            match self.write_once(&pipeline, author, rows, spec).await {
+                // Another process sealed this number, or the table was changed or compacted meanwhile: the rows are read
+                // anew, as they may be others now.
+                Err(Attempt::SealLost(error)) => match &plan {
+                    Some(prepared) if tries < TRIES => {
+                        tries += 1;
+                        rows = Rows::Plan(self.plan_again(prepared, spec).await?);
+                    }
+                    _ => return Err(error.into()),
+                },
+                other => return other.map_err(Attempt::into_problem),
             }
-            other => other.map_err(Attempt::into_problem),
+        }
+    }
+
+    async fn plan_again(self: &Arc<Self>, prepared: &Prepared, spec: &WriteSpec) -> Result<Prepared, Problem> {
+        let session = Planned::of(prepared)?.session.clone();
+        let statement = single(&prepared.sql, &session.origin)?;
+        let is_insert = matches!(&statement, Statement::Statement(inner) if matches!(inner.as_ref(), Sql::Insert(_)));
+        match is_insert {
+            true => self.plan_insert(statement, &prepared.sql, &session, &spec.target).await,
+            false => self.plan(statement, &prepared.sql, &session).await,
         }
     }
 

@@ -215,16 +215,21 @@ pub(crate) struct Old {
 impl Old {
     /// `None` for a new table.
     pub(super) fn of(inner: &Inner, target: &Target) -> Option<Arc<Self>> {
-        Some(Arc::new(Self {
-            store: inner.catalog.store().clone(),
-            location: target.location.clone(),
-            state: inner.sessions.state(&SqlSession::new(inner.catalog.now()), &Pins::default()),
-            snapshot: Arc::clone(target.old.as_ref()?),
-        }))
+        Some(Arc::new(Self::new(inner, &target.location, Arc::clone(target.old.as_ref()?))))
     }
 
-    /// Rows of one file in the order of the file.
-    async fn rows(
+    /// A table at one snapshot.
+    pub(crate) fn new(inner: &Inner, location: &str, snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            store: inner.catalog.store().clone(),
+            location: location.to_owned(),
+            state: inner.sessions.state(&SqlSession::new(inner.catalog.now()), &Pins::default()),
+            snapshot,
+        }
+    }
+
+    /// Living rows of one file in the order of the file.
+    pub(crate) async fn rows(
         &self,
         file: &LiveFile,
         projection: Option<&Vec<usize>>,

@@ -40,7 +40,10 @@ impl Fixture {
     }
 
     async fn with(set: impl FnOnce(&mut EngineOptions)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap(), set).await
+    }
+
+    async fn in_folder(folder: tempfile::TempDir, set: impl FnOnce(&mut EngineOptions)) -> Self {
         let store = Store::local(&folder.path().join("lake")).unwrap();
         let options = OpenOptions { adopt: false, clock: Arc::new(FixedClock::new(noon())) };
         let catalog = Catalog::open(store, folder.path(), options).await.unwrap();
@@ -48,6 +51,13 @@ impl Fixture {
         set(&mut options);
         let engine = Engine::new(Arc::clone(&catalog), options).unwrap();
         Self { engine, session: SqlSession::new(noon()), catalog, folder }
+    }
+
+    /// The same folder in a new process.
+    pub(crate) async fn reopen(before: Self) -> Self {
+        before.catalog.close().await;
+        let Self { folder, .. } = before;
+        Self::in_folder(folder, |_| {}).await
     }
 
     /// A path inside of the lake.

@@ -10,6 +10,7 @@ mod feeds;
 mod fixture;
 mod foreign;
 mod golden;
+mod maintenance;
 mod merges;
 mod models;
 mod statements;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::Utc;
+use futures::future::BoxFuture;
 use lode_core::{ErrorKind, Explain, SnapshotId, fail};
 use roaring::RoaringTreemap;
 use serde_json::Value;
@@ -22,7 +23,7 @@ use crate::{Applied, LakeError, Operation, Put, Store, TableChange, TableDefinit
 const ROUNDS_MAX: u32 = 200;
 /// Unclear answers of the store in a row before we ask to be called again.
 const UNCLEAR_MAX: u32 = 3;
-const ENGINE: &str = concat!("Lode/", env!("CARGO_PKG_VERSION"));
+pub(super) const ENGINE: &str = concat!("Lode/", env!("CARGO_PKG_VERSION"));
 
 pub(crate) async fn apply(
     store: &Store,
@@ -30,7 +31,40 @@ pub(crate) async fn apply(
     txn: &Txn,
     guard: &(dyn Fn() -> Result<(), LakeError> + Send + Sync),
 ) -> Result<Applied, LakeError> {
-    let location = change.location.trim_matches('/').to_owned();
+    let planner = ChangePlanner { store, change };
+    let location = change.location.trim_matches('/');
+    match put(store, location, Some(txn), &planner, guard).await? {
+        Some(applied) => Ok(applied),
+        None => Err(refused(change, "there is nothing to do")),
+    }
+}
+
+/// Makes the commit that belongs on a state of the log; asked again each time that another writer was faster.
+pub(super) trait Planner: Sync {
+    /// `None` gives up.
+    fn plan<'a>(&'a self, state: Option<&'a LogState>) -> BoxFuture<'a, Result<Option<Commit>, LakeError>>;
+}
+
+struct ChangePlanner<'a> {
+    store: &'a Store,
+    change: &'a TableChange,
+}
+
+impl Planner for ChangePlanner<'_> {
+    fn plan<'a>(&'a self, state: Option<&'a LogState>) -> BoxFuture<'a, Result<Option<Commit>, LakeError>> {
+        Box::pin(async move { plan(self.store, self.change, state).await.map(Some) })
+    }
+}
+
+/// Puts the commit of a planner at the end of the log, once. `None` when the planner gave up.
+pub(super) async fn put(
+    store: &Store,
+    location: &str,
+    txn: Option<&Txn>,
+    planner: &dyn Planner,
+    guard: &(dyn Fn() -> Result<(), LakeError> + Send + Sync),
+) -> Result<Option<Applied>, LakeError> {
+    let location = location.to_owned();
     let mut unclear = 0;
     // Ids of all commits that we tried: a reply may have been lost in any round.
     let mut tried = Tried::default();
@@ -39,36 +73,36 @@ pub(crate) async fn apply(
             let table = store.tables.table(&location);
             let mut state = table.lock().await;
             cache::refresh(store, &location, &mut state, None).await?;
-            if let Some(state) = state.as_ref()
+            if let (Some(state), Some(txn)) = (state.as_ref(), txn)
                 && state.txns.get(&txn.app_id).is_some_and(|there| *there >= txn.version)
             {
-                return Ok(already_there(store, &location, state.version, &tried).await);
+                return Ok(Some(already_there(store, &location, state.version, &tried).await));
             }
             let version = state.as_ref().map_or(0, |state| state.version + 1);
-            let mut commit = plan(store, change, state.as_ref()).await?;
+            let Some(mut commit) = planner.plan(state.as_ref()).await? else { return Ok(None) };
             let tag = Uuid::new_v4().to_string();
             commit.info.txn_id = Some(tag.clone());
-            commit.txns.push(txn.clone());
+            commit.txns.extend(txn.cloned());
             (version, commit, tag)
         };
-        let bytes = commit.to_bytes(Utc::now().timestamp_millis()).map_err(|error| encode(change, error))?;
+        let bytes = commit.to_bytes(Utc::now().timestamp_millis()).map_err(|error| encode(&location, error))?;
         guard()?;
         point("lake.commit.before_put")?;
         tried.add(version, tag);
         let path = commit_path(&location, version);
         match store.put_if_absent(&path, Bytes::from(bytes)).await {
-            Ok(Put::Created) => return committed(store, &location, version),
+            Ok(Put::Created) => return committed(store, &location, version).map(Some),
             Ok(Put::Exists) => {
                 unclear = 0;
                 if is_ours(store, &location, version, &tried).await? {
-                    return committed(store, &location, version);
+                    return committed(store, &location, version).map(Some);
                 }
                 pause(round).await;
             }
             Err(error) => {
                 // The put may have happened all the same: what stands there tells.
                 if is_ours(store, &location, version, &tried).await.unwrap_or(false) {
-                    return committed(store, &location, version);
+                    return committed(store, &location, version).map(Some);
                 }
                 unclear += 1;
                 if error.kind() != ErrorKind::Unavailable || unclear >= UNCLEAR_MAX {
@@ -143,8 +177,8 @@ async fn pause(round: u32) {
     tokio::time::sleep(Duration::from_micros(most_us * jitter / 256)).await;
 }
 
-fn encode(change: &TableChange, error: impl std::error::Error + Send + Sync + 'static) -> LakeError {
-    LakeError::Encode { table: change.table.to_string(), source: Box::new(error) }
+pub(super) fn encode(table: &str, error: impl std::error::Error + Send + Sync + 'static) -> LakeError {
+    LakeError::Encode { table: table.to_owned(), source: Box::new(error) }
 }
 
 fn refused(change: &TableChange, reason: impl Into<String>) -> LakeError {
@@ -189,7 +223,8 @@ async fn plan(store: &Store, change: &TableChange, state: Option<&LogState>) -> 
     commit.removes = removed.iter().map(|file| remove(file, data_change, now_ms)).collect();
     commit.adds = adds(change, data_change)?;
     for (file, vector) in marked {
-        let mut add = Add::of(&file.file, Some(vector), data_change).map_err(|error| encode(change, error))?;
+        let mut add =
+            Add::of(&file.file, Some(vector), data_change).map_err(|error| encode(&change.location, error))?;
         if let Some(raw) = &file.raw_path {
             add.path = raw.to_string();
         }
@@ -333,10 +368,11 @@ async fn rewritten(store: &Store, change: &TableChange, state: &LogState) -> Res
 }
 
 fn adds(change: &TableChange, data_change: bool) -> Result<Vec<Add>, LakeError> {
-    change.add.iter().map(|file| Add::of(file, None, data_change).map_err(|error| encode(change, error))).collect()
+    let add = |file| Add::of(file, None, data_change).map_err(|error| encode(&change.location, error));
+    change.add.iter().map(add).collect()
 }
 
-fn remove(file: &LiveFile, data_change: bool, now_ms: i64) -> Remove {
+pub(super) fn remove(file: &LiveFile, data_change: bool, now_ms: i64) -> Remove {
     Remove {
         // Other readers may match the text itself.
         path: file.raw_path.as_ref().map_or_else(|| encode_path(&file.file.path), ToString::to_string),

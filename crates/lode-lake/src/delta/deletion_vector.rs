@@ -75,6 +75,11 @@ impl Descriptor {
         Ok(rows)
     }
 
+    /// The file that holds it; `None` for one that stands in the log, or outside of the store.
+    pub(crate) fn file(&self, store: &Store, location: &str) -> Option<StorePath> {
+        (self.storage_type != "i").then(|| self.path(store, location).ok())?
+    }
+
     fn path(&self, store: &Store, location: &str) -> Result<StorePath, LakeError> {
         let text = &self.path_or_inline_dv;
         let wrong = || corrupt(&StorePath::from(location), format!("deletion vector \"{text}\" has no valid name"));

@@ -262,3 +262,15 @@ impl Snapshot {
         self.files.iter().flat_map(|live| tagged(&live.file.tags).map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 }
+
+/// Names of the files of the index that a snapshot needs. A run that is not among them costs nobody a row.
+/// Errors: `Store`.
+pub(crate) async fn needed(store: &Store, location: &str, snapshot: &Snapshot) -> Result<BTreeSet<String>, LakeError> {
+    let location = location.trim_matches('/');
+    let (number, manifest) = newest_manifest(store, location).await?;
+    let mut needed = snapshot.tagged_runs();
+    needed.retain(|name| !manifest.replaced.contains(name));
+    needed.extend(manifest.runs);
+    needed.extend(manifest_path(location, number).filename().map(str::to_owned));
+    Ok(needed)
+}

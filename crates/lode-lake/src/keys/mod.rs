@@ -12,6 +12,7 @@ mod run;
 
 pub(crate) use build::RunBuilder;
 pub use encode::{KeyEncoder, KeySet};
+pub(crate) use index::needed;
 pub use index::{Found, KeyIndex};
 pub use merge::{MergedRuns, merge_runs};
 

@@ -29,6 +29,8 @@ use crate::{DataFile, FileSink, LakeError, Store, StorePath, TableDefinition, Wr
 const ROWS_AT_ONCE: usize = 32 << 10;
 /// Partitions written at a time; the longest unused one is closed first.
 const OPEN_MAX: usize = 64;
+/// Tag of a data file: CRC-32 of its bytes, in hex. Pages have no checksums of their own.
+pub(crate) const CHECKSUM: &str = "lode.crc32";
 
 pub(crate) struct Writer {
     store: Store,
@@ -74,12 +76,14 @@ struct Open {
     number: u32,
 }
 
-/// The sink, until it is taken out to be finished.
-struct Slot(Option<FileSink>);
+/// The sink, until it is taken out to be finished, and the checksum of what went through.
+struct Slot(Option<FileSink>, crc32fast::Hasher);
 
 impl Write for Slot {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write(bytes)
+        let written = self.0.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write(bytes)?;
+        self.1.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -295,7 +299,7 @@ impl Writer {
         self.opened += 1;
         let full = StorePath::parse(format!("{}/{path}", self.location))
             .map_err(|error| io_error("create", &StorePath::default(), io::Error::other(error)))?;
-        let sink = Slot(Some(self.store.create(&full)?));
+        let sink = Slot(Some(self.store.create(&full)?), crc32fast::Hasher::new());
         let properties = encoding::properties(&self.options, self.stored.fields(), columns);
         // The Arrow schema in the file would bring our in-memory types to foreign readers.
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
@@ -310,6 +314,7 @@ impl Writer {
     fn close(&mut self, mut open: Open) -> Result<(), LakeError> {
         let metadata = open.writer.finish().map_err(|error| parquet_error(&self.table, &open.path, error))?;
         let stats = stats::collect(&metadata, &self.leaves, &open.has_nan);
+        let checksum = format!("{:08x}", open.writer.inner().1.clone().finalize());
         let size_bytes = match open.writer.inner_mut().0.take() {
             Some(sink) => sink.finish()?,
             None => 0,
@@ -320,7 +325,7 @@ impl Writer {
             partition_values: open.partition_values,
             modified_ms: Utc::now().timestamp_millis(),
             stats: Some(stats),
-            tags: BTreeMap::new(),
+            tags: BTreeMap::from([(CHECKSUM.to_owned(), checksum)]),
         });
         Ok(())
     }

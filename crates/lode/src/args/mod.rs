@@ -223,6 +223,34 @@ pub(crate) enum TableCommand {
         #[command(flatten)]
         format: FormatArg,
     },
+    /// Write small files, and files with many dead rows, anew as fewer ones
+    Compact {
+        /// schema.table [default: all tables]
+        table: Option<String>,
+    },
+    /// Delete files that no version within the retention needs
+    Vacuum {
+        /// schema.table [default: all tables]
+        table: Option<String>,
+        /// Keep what versions of this time back need [default: the table's own, or 7d]
+        #[arg(long, value_name = "TIME", value_parser = span)]
+        retain: Option<std::time::Duration>,
+        /// Only list what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make the rows of an older version the newest ones
+    Restore {
+        /// schema.table
+        table: String,
+        /// As `lode table history` lists it
+        version: i64,
+    },
+    /// Read every page of every file and compare it with the log; exit 1 on a finding
+    Verify {
+        /// schema.table [default: all tables]
+        table: Option<String>,
+    },
     /// Name a Delta table that another tool wrote into the lake folder
     Register {
         /// schema.table

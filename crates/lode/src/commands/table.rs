@@ -1,12 +1,13 @@
 //! `lode table`: history, files and schema of one table, and naming one that came from outside.
 
 use lode_catalog::{Catalog, RelationEntry, TableEntry};
-use lode_core::{ErrorKind, Problem, TableName, nearest, sql_type};
+use lode_core::{ErrorKind, Problem, SnapshotId, TableName, nearest, sql_type};
 use lode_lake::DeltaTable;
 
 use crate::app::App;
 use crate::args::TableCommand;
 use crate::output::Output;
+use crate::progress::{count, plural};
 use crate::render::{Sheet, Type};
 
 pub(crate) async fn run(command: &TableCommand, app: &App, out: &mut Output) -> Result<u8, Problem> {
@@ -16,6 +17,12 @@ pub(crate) async fn run(command: &TableCommand, app: &App, out: &mut Output) -> 
         }
         TableCommand::Files { table, format } => files(table, app).await?.print(format.format, out)?,
         TableCommand::Schema { table, format } => schema(table, app).await?.print(format.format, out)?,
+        TableCommand::Compact { table } => compact(table.as_deref(), app, out).await?,
+        TableCommand::Vacuum { table, retain, dry_run } => {
+            vacuum(table.as_deref(), *retain, *dry_run, app, out).await?;
+        }
+        TableCommand::Restore { table, version } => restore(table, *version, app, out).await?,
+        TableCommand::Verify { table } => return verify(table.as_deref(), app, out).await,
         TableCommand::Register { table, location } => register(table, location.as_deref(), app, out).await?,
     }
     Ok(0)
@@ -27,6 +34,97 @@ async fn register(name: &str, location: Option<&str>, app: &App, out: &mut Outpu
     let table = app.catalog().await?.register(&name, &location).await?;
     out.say(format_args!("registered {name} at snapshot {}", table.published));
     Ok(())
+}
+
+/// The named table, or all of them.
+async fn chosen(name: Option<&str>, app: &App) -> Result<Vec<TableEntry>, Problem> {
+    let catalog = app.catalog().await?;
+    if let Some(name) = name {
+        return Ok(vec![find_table(catalog, &name_of(name, app)?).await?]);
+    }
+    let tables = catalog.relations().await?.into_iter().filter_map(|relation| match relation {
+        RelationEntry::Table(table) => Some(table),
+        RelationEntry::View(_) => None,
+    });
+    Ok(tables.collect())
+}
+
+async fn compact(name: Option<&str>, app: &App, out: &Output) -> Result<(), Problem> {
+    let mut is_idle = true;
+    for table in chosen(name, app).await? {
+        let done = app.house().await?.engine.compact(&table).await?;
+        if done.files_before > 0 {
+            is_idle = false;
+            out.say(format_args!(
+                "{}: {} became {}, {}",
+                table.name,
+                plural(done.files_before, "file"),
+                count(done.files_after),
+                plural(done.rows, "row")
+            ));
+        }
+        if done.given_up > 0 {
+            is_idle = false;
+            out.say(format_args!("{}: changed meanwhile, run it again", table.name));
+        }
+    }
+    if is_idle {
+        out.say(format_args!("nothing to compact"));
+    }
+    Ok(())
+}
+
+async fn vacuum(
+    name: Option<&str>,
+    retain: Option<std::time::Duration>,
+    dry_run: bool,
+    app: &App,
+    out: &Output,
+) -> Result<(), Problem> {
+    let (mut files, mut bytes) = (0, 0);
+    for table in chosen(name, app).await? {
+        let done = app.house().await?.engine.vacuum(&table, retain, dry_run).await?;
+        files += done.files.len() as u64;
+        bytes += done.bytes;
+        if dry_run {
+            for file in &done.files {
+                out.say(format_args!("{}/{file}", table.location));
+            }
+        }
+    }
+    let verb = if dry_run { "would go" } else { "deleted" };
+    out.say(format_args!("{} {verb}, {} bytes", plural(files, "file"), count(bytes)));
+    Ok(())
+}
+
+async fn restore(name: &str, version: i64, app: &App, out: &Output) -> Result<(), Problem> {
+    let table = find_table(app.catalog().await?, &name_of(name, app)?).await?;
+    let at = app.house().await?.engine.restore(&table, SnapshotId(version)).await?;
+    out.say(format_args!("{} has the rows of version {version} again, as version {at}", table.name));
+    Ok(())
+}
+
+async fn verify(name: Option<&str>, app: &App, out: &Output) -> Result<u8, Problem> {
+    let mut findings = 0;
+    for table in chosen(name, app).await? {
+        let report = app.house().await?.engine.verify(&table).await?;
+        let state = match report.findings.len() {
+            0 if report.is_rebuilt => "ok, metadata for Iceberg made again".to_owned(),
+            0 => "ok".to_owned(),
+            found => plural(found as u64, "finding"),
+        };
+        out.say(format_args!(
+            "{}: {}, {}: {state}",
+            table.name,
+            plural(report.files, "file"),
+            plural(report.rows, "row")
+        ));
+        findings += report.findings.len();
+        for problem in &report.findings {
+            out.problem(problem);
+        }
+    }
+    Ok(u8::from(findings > 0))
 }
 
 async fn history(name: &str, limit: usize, app: &App) -> Result<Sheet, Problem> {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
+use tokio_util::sync::CancellationToken;
 
-use lode_catalog::{Attempt, TableEntry};
-use lode_core::{EXPOSE, Problem, SnapshotId, fail};
+use lode_catalog::{Attempt, RelationEntry, TableEntry};
+use lode_core::{EXPOSE, KEY, Problem, SnapshotId, fail};
 use lode_lake::{
     Compaction, DataFile, DeltaTable, KeyEncoder, LakeError, LiveFile, Snapshot, TableWriter, VacuumOptions,
     VacuumReport, WriterOptions, merge_runs,
@@ -21,6 +22,14 @@ use crate::write::{OldFiles, conform};
 const TARGET_BYTES: u64 = 256 << 20;
 /// Share of dead rows, one in so many, above which a file is written anew.
 const DEAD_SHARE: u64 = 10;
+const DEAD_ROWS: &str = "dead rows";
+/// Small files from which on they are compacted unasked.
+const DUE_FILES: usize = 8;
+/// Files up to this size go together, whatever their number.
+const ALWAYS_SMALL_BYTES: u64 = 1 << 20;
+const CARE_EVERY: Duration = Duration::from_secs(60);
+const VACUUM_FIRST: Duration = Duration::from_secs(3600);
+const VACUUM_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Retention of a vacuum unless the table says otherwise, as Delta has it.
 pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const RETENTION_PROPERTY: &str = "delta.deletedFileRetentionDuration";
@@ -51,11 +60,23 @@ impl Engine {
     /// meanwhile die in the new files too.
     /// Errors: those of reading the files; `Store`.
     pub async fn compact(&self, table: &TableEntry) -> Result<CompactionReport, Problem> {
+        self.compact_in(table, bins).await
+    }
+
+    async fn compact_in(
+        &self,
+        table: &TableEntry,
+        choose: fn(&Snapshot) -> Vec<Bin>,
+    ) -> Result<CompactionReport, Problem> {
         let inner = &self.inner;
         let snapshot = inner.catalog.snapshot(table, None).await?;
-        snapshot.check_writable(&table.name)?;
         let mut report = CompactionReport::default();
-        for bin in bins(&snapshot) {
+        let bins = choose(&snapshot);
+        if bins.is_empty() && !snapshot.definition.properties.contains_key(KEY) {
+            return Ok(report);
+        }
+        snapshot.check_writable(&table.name)?;
+        for bin in bins {
             inner.compact_bin(table, &snapshot, bin, &mut report).await?;
         }
         if let Some(encoder) = KeyEncoder::of_table(&snapshot.definition) {
@@ -63,8 +84,62 @@ impl Engine {
             let merged = merge_runs(inner.catalog.store(), &table.location, &newest, &encoder, u64::MAX).await?;
             report.index_entries = merged.entries;
         }
-        inner.show(table).await;
+        if report.files_before > 0 {
+            inner.show(table).await;
+        }
         Ok(report)
+    }
+
+    /// Looks after all tables until `stop`: each minute one group of files of a table that has many small ones or dead rows,
+    /// each day a vacuum. What fails is logged and tried again.
+    pub async fn look_after(&self, stop: CancellationToken) {
+        let begun = Instant::now();
+        let mut vacuums = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(CARE_EVERY) => {}
+            }
+            let is_vacuum_due = begun.elapsed() >= VACUUM_FIRST + VACUUM_EVERY * vacuums;
+            vacuums += u32::from(is_vacuum_due);
+            let tables = match self.inner.catalog.relations().await {
+                Ok(relations) => relations,
+                Err(error) => {
+                    tracing::warn!(%error, "tables were not looked after");
+                    continue;
+                }
+            };
+            for relation in tables {
+                if stop.is_cancelled() {
+                    return;
+                }
+                let RelationEntry::Table(table) = relation else { continue };
+                self.look_after_one(&table, is_vacuum_due).await;
+            }
+        }
+    }
+
+    async fn look_after_one(&self, table: &TableEntry, vacuum: bool) {
+        // A table that Lode cannot write is its writer's to look after.
+        let is_ours = match self.inner.catalog.snapshot(table, None).await {
+            Ok(snapshot) => snapshot.check_writable(&table.name).is_ok(),
+            Err(_) => false,
+        };
+        if !is_ours {
+            return;
+        }
+        if let Err(error) = self.compact_in(table, due_bin).await {
+            tracing::warn!(table = %table.name, %error, "files were not compacted");
+        }
+        if vacuum {
+            match self.vacuum(table, None, false).await {
+                Ok(done) if done.files.is_empty() => {}
+                Ok(done) => {
+                    tracing::info!(table = %table.name, files = done.files.len(), bytes = done.bytes, "vacuumed")
+                }
+                Err(error) => tracing::warn!(table = %table.name, %error, "files were not vacuumed"),
+            }
+        }
     }
 
     /// Makes the rows of an older version the newest ones.
@@ -210,8 +285,37 @@ fn bins(snapshot: &Snapshot) -> Vec<Bin> {
     }
     // One small file alone is as good as it gets.
     let pays = |files: &Vec<LiveFile>| files.len() > 1 || files.iter().any(is_mostly_dead);
-    let why = |files: &[LiveFile]| if files.iter().any(is_mostly_dead) { "dead rows" } else { "small files" };
+    let why = |files: &[LiveFile]| if files.iter().any(is_mostly_dead) { DEAD_ROWS } else { "small files" };
     bins.into_iter().filter(pays).map(|files| Bin { why: why(&files), files }).collect()
+}
+
+/// The one group that is worth its cost without being asked for: files with dead rows, or eight and more small ones, none of
+/// them larger than those below it together. So a row is written anew a few times, not each minute.
+fn due_bin(snapshot: &Snapshot) -> Vec<Bin> {
+    let mut bins = bins(snapshot);
+    for bin in &mut bins {
+        if bin.why != DEAD_ROWS {
+            let limit = due_limit(bin.files.iter().map(|live| live.file.size_bytes).collect());
+            bin.files.retain(|live| live.file.size_bytes <= limit);
+        }
+    }
+    bins.retain(|bin| bin.why == DEAD_ROWS || bin.files.len() >= DUE_FILES);
+    bins.truncate(1);
+    bins
+}
+
+/// The size up to which files go together: none is larger than those below it together.
+fn due_limit(mut sizes: Vec<u64>) -> u64 {
+    sizes.sort_unstable();
+    let (mut below, mut limit) = (ALWAYS_SMALL_BYTES, 0);
+    for size in sizes {
+        if size > below {
+            break;
+        }
+        below += size;
+        limit = size;
+    }
+    limit
 }
 
 fn is_small(live: &LiveFile) -> bool {
@@ -249,4 +353,17 @@ fn retention_of(snapshot: &Snapshot) -> Result<Duration, Problem> {
         )
         .fix("write it as `interval 7 days`, or give `--retain`")
     })
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_file_stays_until_the_small_ones_are_as_large_together() {
+        let due = |sizes: &[u64]| due_limit(sizes.iter().map(|mib| mib << 20).collect()) >> 20;
+        assert_eq!(due(&[1; 8]), 1);
+        assert_eq!(due(&[40, 1, 1, 1, 1, 1, 1, 1, 1]), 1);
+        assert_eq!(due(&[8, 1, 1, 1, 1, 1, 1, 1, 1]), 8);
+        assert_eq!(due(&[60, 50]), 0);
+    }
 }

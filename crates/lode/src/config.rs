@@ -28,6 +28,7 @@ struct ConfigFile {
 struct LakeSection {
     path: Option<Spanned<String>>,
     options: Option<Spanned<StoreOptions>>,
+    maintenance: Option<Spanned<String>>,
 }
 
 /// Where the lake lies, and how to get there.
@@ -94,6 +95,8 @@ pub(crate) struct Settings {
     pub(crate) has_models: bool,
     pub(crate) data_dir: PathBuf,
     pub(crate) lake: Lake,
+    /// `lode up` compacts and vacuums its tables.
+    pub(crate) maintains: bool,
     pub(crate) default_schema: String,
     pub(crate) ingests: Vec<Ingest>,
     /// Doors with an address in `lode.yml` that this version does not serve.
@@ -130,6 +133,7 @@ impl Settings {
         let file: ConfigFile = config::parse(&text, CONFIG_FILE)?;
         let data_dir = data_dir(around, &project_dir, &mut list);
         let lake = lake(file.lake.as_ref(), &text, around, (&project_dir, &data_dir), &mut list)?;
+        let maintains = maintains(file.lake.as_ref(), &text, &mut list)?;
         let default_schema = default_schema(around, &mut list)?;
         let ingests = resolve_ingests(&file.ingest, &text, CONFIG_FILE, &around.env)?;
         for (ingest, written) in ingests.iter().zip(&file.ingest) {
@@ -158,7 +162,18 @@ impl Settings {
             }
         }
         let has_models = project_dir.join(PROJECT_FILE).is_file();
-        Ok(Self { project_dir, has_models, data_dir, lake, default_schema, ingests, unserved_doors, list, config_text })
+        Ok(Self {
+            project_dir,
+            has_models,
+            data_dir,
+            lake,
+            maintains,
+            default_schema,
+            ingests,
+            unserved_doors,
+            list,
+            config_text,
+        })
     }
 
     /// `LODE_*` variables that nothing reads: most likely a typing mistake.
@@ -258,6 +273,22 @@ fn lake(
         list.push(Setting { key: format!("lake.options.{key}"), value: "(set)".into(), origin: at.to_string() });
     }
     Ok(Lake { location, options })
+}
+
+fn maintains(section: Option<&LakeSection>, text: &str, list: &mut Vec<Setting>) -> Result<bool, Problem> {
+    let Some(written) = section.and_then(|section| section.maintenance.as_ref()) else {
+        list.push(Setting { key: "lake.maintenance".into(), value: "auto".into(), origin: "default".into() });
+        return Ok(true);
+    };
+    let place = config::place(written, text, CONFIG_FILE);
+    list.push(Setting { key: "lake.maintenance".into(), value: written.value.clone(), origin: place.to_string() });
+    match written.value.as_str() {
+        "auto" => Ok(true),
+        "off" => Ok(false),
+        other => Err(Problem::new(ErrorKind::Config, format!("\"{other}\" is no kind of maintenance"))
+            .at(place)
+            .fix("write `maintenance: auto` or `maintenance: off`")),
+    }
 }
 
 fn default_schema(around: &Surroundings, list: &mut Vec<Setting>) -> Result<String, Problem> {

@@ -37,7 +37,12 @@ pub(crate) async fn run(args: &UpArgs, app: &App, out: &mut Output) -> Result<u8
         }
     };
     let copying = lode_catalog::keep_copies(&house.catalog, COPY_EVERY, app.interrupt.clone());
-    tokio::join!(watching, following, copying, async {
+    let tending = async {
+        if app.settings.maintains {
+            house.engine.look_after(app.interrupt.clone()).await;
+        }
+    };
+    tokio::join!(watching, following, copying, tending, async {
         app.interrupt.cancelled().await;
         out.say("ending: the step at hand is finished or forgotten");
     });

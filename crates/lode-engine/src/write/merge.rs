@@ -9,6 +9,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
 use datafusion::logical_expr::Accumulator;
 use futures::TryStreamExt;
+use tokio::sync::mpsc;
 
 use lode_core::{ErrorKind, Problem, nearest};
 use lode_lake::{KeyEncoder, TableDefinition};
@@ -17,6 +18,7 @@ use super::Rows;
 use super::lane::{Lane, LaneEnd, Shared};
 use super::old::Old;
 use super::target::Target;
+use crate::cpu::Running;
 use crate::engine::Inner;
 use crate::functions::casts::text_of;
 use crate::problem;
@@ -25,6 +27,10 @@ use crate::problem;
 const KEY_OVERHEAD_BYTES: usize = 96;
 /// Bytes of a key that is a number: in a hash table that may just have doubled, and in the sorted list.
 const NUMBER_BYTES: usize = 64;
+/// Rows that one thread writes alone: a small merge makes one file.
+const ALONE_ROWS: usize = 100_000;
+/// Batches on their way to a thread that writes; a full channel makes the reader wait.
+const BATCHES_AHEAD: usize = 4;
 /// Characters of a key's value in an error.
 const KEY_CHARS: usize = 80;
 
@@ -212,6 +218,26 @@ fn has_null(columns: &[ArrayRef], at: usize) -> bool {
     columns.iter().any(|column| column.is_null(at))
 }
 
+/// Another thread that writes rows which were accepted.
+struct Hand {
+    batches: mpsc::Sender<RecordBatch>,
+    work: Running<Result<LaneEnd, Problem>>,
+}
+
+impl Hand {
+    fn new(inner: &Inner, shared: &Arc<Shared>) -> Self {
+        let (batches, mut received) = mpsc::channel::<RecordBatch>(BATCHES_AHEAD);
+        let mut lane = Lane::new(Arc::clone(shared));
+        let work = inner.cpu.spawn(async move {
+            while let Some(batch) = received.recv().await {
+                lane.put(&batch)?;
+            }
+            lane.finish()
+        });
+        Self { batches, work }
+    }
+}
+
 impl Inner {
     /// Merges rows into the target. The keys of the incoming rows are held in memory; the rows are not.
     /// Errors: `Data` for two rows of one key, unless `keeps_all`.
@@ -229,20 +255,39 @@ impl Inner {
             return Err(Problem::new(ErrorKind::Config, "a merge needs a key").fix("set `unique_key`"));
         }
         let mut stream = self.one_stream(rows).await?;
-        let lane_shared = Arc::clone(shared);
-        let (keys, end) = self
+        let (inner, lane_shared) = (Arc::clone(self), Arc::clone(shared));
+        let (keys, ends) = self
             .cpu
             .run(async move {
-                let mut lane = Lane::new(lane_shared);
+                let mut lane = Lane::new(Arc::clone(&lane_shared));
+                let mut hands: Vec<Hand> = Vec::new();
+                let (mut rows, mut turn) = (0, 0);
                 while let Some(batch) = stream.try_next().await? {
                     let batch = lane.accept(&batch)?;
                     keys.note(&batch)?;
-                    lane.put(&batch)?;
+                    rows += batch.num_rows();
+                    if rows > ALONE_ROWS && hands.is_empty() {
+                        hands = (1..inner.options.partitions).map(|_| Hand::new(&inner, &lane_shared)).collect();
+                    }
+                    turn = (turn + 1) % (hands.len() + 1);
+                    let Some(hand) = turn.checked_sub(1).and_then(|at| hands.get(at)) else {
+                        lane.put(&batch)?;
+                        continue;
+                    };
+                    // One that went away has an error to tell.
+                    if hand.batches.send(batch).await.is_err() {
+                        break;
+                    }
                 }
-                Ok((keys, lane.finish()?))
+                let mut ends = vec![lane.finish()?];
+                for Hand { batches, work } in hands {
+                    drop(batches);
+                    ends.push(work.join().await??);
+                }
+                Ok((keys, ends))
             })
             .await?;
-        let mut end = LaneEnd::sum(shared, [end]);
+        let mut end = LaneEnd::sum(shared, ends);
         if target.rewrite {
             end.take(self.rewrite_all(target, shared, Some(Arc::new(keys))).await?);
         } else if let Some(table) = Old::of(self, target).filter(|_| !keys.is_empty()) {

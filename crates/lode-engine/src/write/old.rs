@@ -96,11 +96,8 @@ impl Inner {
     ) -> Result<Dead, Problem> {
         let reach = keys.reach()?;
         let keys = Arc::new(keys);
-        let (mut dead, uncovered) = {
-            let (table, keys) = (Arc::clone(table), Arc::clone(&keys));
-            let indexed = self.cpu.run(async move { table.indexed(&keys).await }).await?;
-            indexed.map_or((Dead::new(), None), |found| (found.rows, Some(found.uncovered)))
-        };
+        let indexed = self.indexed(table, &keys).await?;
+        let (mut dead, uncovered) = indexed.map_or((Dead::new(), None), |found| (found.rows, Some(found.uncovered)));
         let mut files = match &uncovered {
             Some(uncovered) if uncovered.is_empty() => Vec::new(),
             _ => {
@@ -129,6 +126,30 @@ impl Inner {
         let parts = future::try_join_all(work.into_iter().map(|part| async move { part.join().await? })).await?;
         dead.extend(parts.into_iter().flatten());
         Ok(dead)
+    }
+
+    /// What the key index knows of the keys; `None` for keys that it cannot hold.
+    async fn indexed(&self, table: &Arc<Old>, keys: &Arc<Keys>) -> Result<Option<Found>, Problem> {
+        let opened = {
+            let (table, keys) = (Arc::clone(table), Arc::clone(keys));
+            self.cpu.run(async move {
+                let Some((encoder, numbers)) = keys.numbers() else { return Ok(None) };
+                let index = KeyIndex::open(&table.store, &table.location, &table.snapshot, encoder).await?;
+                Ok::<_, Problem>(Some(Arc::new((index, numbers))))
+            })
+        };
+        let Some(opened) = opened.await? else { return Ok(None) };
+        let parts = self.options.partitions.max(1);
+        let looks = (0..parts).map(|part| {
+            let opened = Arc::clone(&opened);
+            self.cpu.spawn(async move {
+                let (index, numbers) = opened.as_ref();
+                Ok::<_, Problem>(index.find(numbers, part, parts).await?)
+            })
+        });
+        let looks: Vec<_> = looks.collect();
+        let found = future::try_join_all(looks.into_iter().map(|look| async move { look.join().await? })).await?;
+        Ok(found.into_iter().reduce(Found::and))
     }
 
     /// Takes rows out of the table: by a vector, by writing the rest of their file anew, or with the whole file.
@@ -245,13 +266,6 @@ impl Old {
     async fn deleted(&self, file: &LiveFile) -> Result<RoaringTreemap, Problem> {
         let table = DeltaTable::new(&self.store, &self.location);
         Ok(table.deleted_rows(file).await?.unwrap_or_default())
-    }
-
-    /// What the key index knows of the keys; `None` for keys that it cannot hold.
-    async fn indexed(&self, keys: &Keys) -> Result<Option<Found>, Problem> {
-        let Some((encoder, numbers)) = keys.numbers() else { return Ok(None) };
-        let index = KeyIndex::open(&self.store, &self.location, &self.snapshot, encoder).await?;
-        Ok(Some(index.find(&numbers).await?))
     }
 
     /// Files whose statistics do not rule out that they hold a touched key.

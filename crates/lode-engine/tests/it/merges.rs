@@ -191,3 +191,25 @@ async fn many_merges_into_a_table_with_a_key_give_the_newest_rows() {
         assert!((1..if is_text { 40 } else { 20 }).contains(&runs), "{runs} runs");
     }
 }
+
+/// A merge that several threads write.
+#[tokio::test]
+async fn a_large_merge_writes_each_row_once() {
+    let fixture = Fixture::with_vectors_from(0).await;
+    let build = async |from: u64, to: u64, state: u64, mode: WriteMode| {
+        let mut spec = WriteSpec::new("silver.k".parse().unwrap(), mode);
+        spec.properties.push((KEY.to_owned(), r#"["id"]"#.to_owned()));
+        let sql = format!("select v as id, {state}::bigint as state from generate_series({from}, {to}) as s(v)");
+        let prepared = fixture.engine.prepare(&sql, &fixture.session).await.unwrap();
+        fixture.engine.write(&prepared, &spec).await
+    };
+    let merge = || WriteMode::Merge { keys: vec!["id".into()], keeps_all: false };
+    build(0, 299_999, 0, WriteMode::Replace).await.unwrap();
+    build(100_000, 399_999, 1, merge()).await.unwrap();
+    let found = fixture.must("select count(*), count(distinct id), sum(state) from silver.k").await;
+    assert_eq!(found, ["400000|400000|300000"]);
+    assert!(fixture.must("select path from table_files('silver.k')").await.len() > 2);
+    build(399_000, 400_999, 2, merge()).await.unwrap();
+    let found = fixture.must("select count(*), count(distinct id), max(state) from silver.k").await;
+    assert_eq!(found, ["401000|401000|2"]);
+}

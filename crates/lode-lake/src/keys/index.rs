@@ -52,6 +52,19 @@ pub struct Found {
     pub uncovered: Vec<usize>,
 }
 
+impl Found {
+    /// The answers of two parts as one.
+    pub fn and(mut self, other: Self) -> Self {
+        for (place, rows) in other.rows {
+            *self.rows.entry(place).or_default() |= rows;
+        }
+        self.uncovered.extend(other.uncovered);
+        self.uncovered.sort_unstable();
+        self.uncovered.dedup();
+        self
+    }
+}
+
 impl KeyIndex {
     /// Opens the runs of a snapshot. Runs that are missing or damaged are left out.
     /// Errors: `Store`.
@@ -122,12 +135,13 @@ impl KeyIndex {
         self.runs.len()
     }
 
-    /// Finds keys, which come sorted and without repeats. Reads only blocks that may hold one of them.
+    /// Finds keys, which come sorted and without repeats, in one of `parts` parts of the index; several threads take one each,
+    /// and all of them together are the answer (`Found::and`). Reads only blocks that may hold one of the keys.
     /// Errors: `Store`.
-    pub async fn find(&self, keys: &[u128]) -> Result<Found, LakeError> {
+    pub async fn find(&self, keys: &[u128], part: usize, parts: usize) -> Result<Found, LakeError> {
         let mut found = Found { uncovered: self.uncovered.clone(), ..Found::default() };
         let mut lost: HashSet<usize> = HashSet::new();
-        for run in self.runs.values() {
+        for run in self.dealt(part, parts) {
             let places: Vec<Option<usize>> =
                 run.about.files.iter().map(|file| self.covered.get(&file.path).copied()).collect();
             if places.iter().all(Option::is_none) {
@@ -144,11 +158,18 @@ impl KeyIndex {
                 Err(error) => return Err(error),
             }
         }
-        found.rows.retain(|place, _| !lost.contains(place));
+        // What another run says of them does no harm: all their rows are looked through.
         found.uncovered.extend(lost);
         found.uncovered.sort_unstable();
         found.uncovered.dedup();
         Ok(found)
+    }
+
+    /// The runs of a part: large ones are dealt out first, so that no part gets all of them.
+    fn dealt(&self, part: usize, parts: usize) -> Vec<&Run> {
+        let mut runs: Vec<&Run> = self.runs.values().collect();
+        runs.sort_by_key(|run| std::cmp::Reverse(run.about.entries));
+        runs.into_iter().skip(part).step_by(parts.max(1)).collect()
     }
 
     async fn find_in(

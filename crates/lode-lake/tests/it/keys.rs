@@ -114,7 +114,11 @@ impl World {
         let mut numbers = self.encoder().encode(&self.batch(&keys)).unwrap().keys;
         numbers.sort_unstable();
         let index = KeyIndex::open(&self.store, LOCATION, &snapshot, &self.encoder()).await.unwrap();
-        let found = index.find(&numbers).await.unwrap();
+        let parts = 1 + dice.next(3) as usize;
+        let mut found = index.find(&numbers, 0, parts).await.unwrap();
+        for part in 1..parts {
+            found = found.and(index.find(&numbers, part, parts).await.unwrap());
+        }
         for (place, live) in snapshot.files.iter().enumerate() {
             let of_file: BTreeSet<u64> = self
                 .rows
